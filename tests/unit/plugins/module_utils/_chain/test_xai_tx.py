@@ -14,7 +14,10 @@ from ansible_collections.chainops.validator.plugins.module_utils._chain import x
 from ansible_collections.chainops.validator.plugins.module_utils._core.errors import InputError, IntegrityError
 
 # What an XAI node itself made of seeded keys: amounts whole and broken, inputs, an output that is an integer, metadata.
-PUBLIC = "1b84c5567b126440995d3ed5aaba0565d71e1834604819ff9c17f5e9d5dd078f70beaf8f588b541507fed6a642c5ab42dfdf8120a7f639de5122d47a69a8e8d1"
+PUBLIC = (
+    "1b84c5567b126440995d3ed5aaba0565d71e1834604819ff9c17f5e9d5dd078f"
+    "70beaf8f588b541507fed6a642c5ab42dfdf8120a7f639de5122d47a69a8e8d1"
+)
 FROM_A_NODE = [
     {
         "txid": "af841eafd3bb28709b8aae29a31d9ae824be7ffbd47deb7ae3e20a24ab5f2d14",
