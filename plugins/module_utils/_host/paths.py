@@ -85,8 +85,3 @@ class Turn:
         self.journal = os.path.join(root, "journal.log")
         self.result = os.path.join(root, "result.json")
         self.confirm = os.path.join(root, "confirm")
-
-
-def snapshots_dir(data_dir: str, instance: str) -> str:
-    """Where snapshots of a data directory lie: beside it, on the same file system."""
-    return os.path.join(os.path.dirname(os.path.abspath(data_dir)), ".chainops", instance, "snapshots")

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import os
-import typing as t
 
 
 def _stat(pid: int) -> list[str] | None:
@@ -61,31 +60,18 @@ def cmdline(pid: int) -> tuple[str, ...]:
         return ()
 
 
-def pids() -> list[int]:
-    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
-
-
-def users_of(directory: str, skip: t.Collection[int] = ()) -> list[int]:
-    """Live processes that hold a file under a directory open, or work in it. Needs root to see other users' processes."""
-    root = os.path.realpath(directory)
-    inside = root + os.sep
-    users: list[int] = []
-    for pid in pids():
-        if pid == os.getpid() or pid in skip:
-            continue
-        try:
-            links = [f"/proc/{pid}/cwd", *(f"/proc/{pid}/fd/{name}" for name in os.listdir(f"/proc/{pid}/fd"))]
-        except OSError:
-            continue
-        for link in links:
-            try:
-                target = os.readlink(link)
-            except OSError:
-                continue
-            if target == root or target.startswith(inside):
-                users.append(pid)
-                break
-    return users
+def children(of: int) -> list[int]:
+    """Every live descendant of a process."""
+    parents = {}
+    for name in os.listdir("/proc"):
+        fields = _stat(int(name)) if name.isdigit() else None
+        if fields is not None:
+            parents[int(name)] = int(fields[1])
+    found, frontier = [], {of}
+    while frontier:
+        frontier = {pid for pid, parent in parents.items() if parent in frontier}
+        found.extend(frontier)
+    return found
 
 
 def established(port: int) -> list[str]:

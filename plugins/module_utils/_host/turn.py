@@ -9,6 +9,7 @@ died at any point continues by asking again. Nothing here touches the world.
 
 Records of a journal, in order of writing (every one carries ``mono``, ``wall`` and ``boot``)::
 
+    {"kind": "open", "plan_sha256": digest}                  the plan this journal belongs to; the first record
     {"kind": "session", "engine": sha256, "pid": int}        an engine began to work on this journal
     {"kind": "begin", "step": name, "way": "forward"|"undo"}  written before the effect
     {"kind": "note",  "step": name, "facts": {...}}           something to remember before the effect goes on
@@ -178,6 +179,7 @@ class _Past:
     fails_now: int = 0  # in this session
     error: t.Mapping[str, t.Any] | None = None
     open: bool = False  # begun, and neither done nor failed
+    facts: t.Mapping[str, t.Any] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass
@@ -211,7 +213,7 @@ def history(records: t.Iterable[Record]) -> History:
             if kind == "begin":
                 past.begins += 1
             elif kind == "done":
-                past.done = True
+                past.done, past.facts = True, record.get("facts") or {}
             else:
                 past.fails += 1
                 past.fails_now += 1
@@ -222,7 +224,7 @@ def history(records: t.Iterable[Record]) -> History:
             seen.gave_up[str(record["step"])] = str(record["reason"])
         elif kind == "closed":
             seen.closed, seen.closed_reason = str(record["outcome"]), record.get("reason")
-        elif kind != "note":
+        elif kind not in ("note", "open"):
             raise IntegrityError(f"journal holds a record of unknown kind {kind!r}")
     return seen
 
@@ -277,6 +279,9 @@ def _go_back(plan: Plan, seen: History) -> Action:
         return Action("undo", step.name, in_doubt=past.open)
     if seen.gave_up:
         return Action("close", outcome=FAILED, reason="; ".join([seen.back or "", *seen.gave_up.values()]))
+    if seen.of(_STOP.name, UNDO).facts.get("follows") is False:
+        why = seen.of(_STOP.name, UNDO).facts.get("why")
+        return Action("close", outcome=FAILED, reason=f"{seen.back}; put back, but the old release doesn't follow the chain: {why}")
     return Action("close", outcome=PUT_BACK, reason=seen.back)
 
 
