@@ -77,7 +77,12 @@ def _run(home: Home, handle: int) -> int:
         os.pwrite(handle, canonical.dumps({"turn_id": turn_id, "token": plan.body["fence_token"], "pid": os.getpid()}), 0)
         effects = HostEffects(plan, home)
         engine = Engine(
-            plan, journal, effects, engine=str(plan.body["engine"]), again=lambda: _again(effects), tell=lambda record: _tell(turn_id, record)
+            plan,
+            journal,
+            effects,
+            engine=str(plan.body["engine"]),
+            again=lambda: _again(effects),
+            tell=lambda record: _tell(turn_id, record),
         )
         outcome = engine.run()
     return NEEDS_HELP if outcome == turn.FAILED else OK
@@ -85,7 +90,7 @@ def _run(home: Home, handle: int) -> int:
 
 @contextlib.contextmanager
 def _alone(home: Home) -> t.Iterator[int | None]:
-    """The engine's flock, or None when another engine has it. Those who only look hold it for a moment, so it is tried for a while."""
+    """The engine's flock, or None when another engine has it. Those who only look hold it for a moment, so it is tried again."""
     if not os.path.isdir(home.root):
         yield None
         return

@@ -139,7 +139,9 @@ def install_unit(service: Systemd, home: Home, digest: str) -> bool:
     name = unit_name(home)
     argv = " ".join(_quoted(argument) for argument in command(home, digest))
     wanted = {
-        os.path.join(service.unit_dir, "chainops-turn@.service"): TEMPLATE.format(needs_help=engine_main.NEEDS_HELP, target=target),
+        os.path.join(service.unit_dir, "chainops-turn@.service"): (
+            TEMPLATE.format(needs_help=engine_main.NEEDS_HELP, target=target)
+        ),
         os.path.join(service.unit_dir, f"{name}.d", "instance.conf"): (
             f"[Unit]\nBefore={service.name}\n\n[Service]\nExecStart=\nExecStart={argv}\n"
         ),

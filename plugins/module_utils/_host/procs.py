@@ -67,7 +67,8 @@ def children(of: int) -> list[int]:
         fields = _stat(int(name)) if name.isdigit() else None
         if fields is not None:
             parents[int(name)] = int(fields[1])
-    found, frontier = [], {of}
+    found: list[int] = []
+    frontier = {of}
     while frontier:
         frontier = {pid for pid, parent in parents.items() if parent in frontier}
         found.extend(frontier)

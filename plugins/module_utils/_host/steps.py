@@ -1,7 +1,10 @@
 # Copyright (c) 2026 chainops.validator contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the steps of a turn do on a host. Decisions are elsewhere: ``turn`` says which step, ``probe`` says whether a node follows."""
+"""What the steps of a turn do on a host.
+
+Decisions are elsewhere: ``turn`` says which step comes next, ``probe`` says whether a node follows its chain.
+"""
 
 from __future__ import annotations
 
@@ -33,6 +36,8 @@ MIB = 1 << 20
 PEER_TIMEOUT = 2.0
 #: A chain's own rate limits bear about two looks a second; before the first answer nobody counts.
 FAST, SLOW = 0.05, 0.5
+#: The hot copy is brought up to date until sealing is predicted to take no longer than this (seconds), or it doesn't get better.
+FREEZE_GOAL = 0.3
 
 
 class HostEffects:
@@ -125,7 +130,7 @@ class HostEffects:
         """Raises Refused while a process uses the data directory: two nodes on one key would sign twice."""
         holder = self.adapter.lock_holder(self.data_dir)
         if holder is not None:
-            raise Refused(f"{self.data_dir} is still in use by pid {holder}; nothing may touch it or be started on it", pid=holder)
+            raise Refused(f"{self.data_dir} is in use by pid {holder}; nothing may touch it or be started on it", pid=holder)
 
     # -- forward --------------------------------------------------------------------------------------------------------
 
@@ -154,7 +159,7 @@ class HostEffects:
         ]
 
     def preconditions(self, context: Context) -> list[str]:
-        """What would keep the turn from beginning now, found the way the turn finds it. For check mode: nobody has drained yet."""
+        """What would keep the turn from beginning now, found as the turn finds it. For check mode: nobody has drained yet."""
         problems = self.service.problems()
         for look in self._looks():
             if look != self._check_drain:
@@ -283,8 +288,12 @@ class HostEffects:
         return {"level": level}
 
     def _do_prepare(self, context: Context) -> dict[str, t.Any]:
-        hot = state_snapshot.hot_copy(self.spec, budget=context.left())
-        return {"snapshot_id": self.spec.snapshot_id, "bytes": hot.bytes, "predicted_freeze_seconds": hot.predicted_freeze_seconds}
+        hot = state_snapshot.hot_copy(self.spec, budget=FREEZE_GOAL)
+        return {
+            "snapshot_id": self.spec.snapshot_id,
+            "bytes": hot.bytes,
+            "predicted_freeze_seconds": hot.predicted_freeze_seconds,
+        }
 
     def _do_guard(self, context: Context) -> dict[str, t.Any]:
         self.service.guard()
@@ -347,7 +356,7 @@ class HostEffects:
             return {"steps": []}
         in_place = self.body["policy"]["migrate"] == "in_place"
         if in_place and context.in_doubt:
-            raise Refused("the engine died while it migrated in place; the snapshot is restored rather than the migration repeated")
+            raise Refused("the engine died while it migrated in place; the data are restored, not migrated a second time")
         done = migration.run(
             steps,
             self.data_dir,
@@ -434,8 +443,18 @@ class HostEffects:
         return {"confirmed": False}
 
     def _do_commit(self, context: Context) -> dict[str, t.Any]:
+        return self._let_go(context)
+
+    def _let_go(self, context: Context) -> dict[str, t.Any]:
+        """Take the guard away. A node that it kept down (the host rebooted after the last step) is started first."""
+        runs = self.service.state().pid is not None
+        if not runs:
+            with contextlib.suppress(ChainopsError):
+                self._alone()
+                self.service.start(context.left() / 2)
+                runs = True
         self.service.unguard()
-        return {}
+        return {"runs": runs}
 
     # -- back -----------------------------------------------------------------------------------------------------------
 
@@ -475,8 +494,7 @@ class HostEffects:
         return {**found, "never_stopped": pid == was, "watermark": watermark.as_dict(mark) if mark else None}
 
     def _undo_unguard(self, context: Context) -> dict[str, t.Any]:
-        self.service.unguard()
-        return {}
+        return self._let_go(context)
 
 
 class Watch:
@@ -523,7 +541,7 @@ class Watch:
         )
 
     def until_followed(self, wanted: probe.Wanted, *, restarts: bool = False) -> dict[str, t.Any]:
-        """Facts when the node follows. Raises Refused when it can't any more, WaitTimeout (with ``last``) when it didn't in time."""
+        """Facts when the node follows. Raises Refused when it can't any more, WaitTimeout (with ``last``) when time is up."""
         start = self.clock.monotonic()
         answered = advancing = False
         last: probe.Verdict | None = None
@@ -548,7 +566,7 @@ class Watch:
                         "address": sample.status.get("address"),
                         "release": sample.release,
                         "signed": sample.signed,
-                        "peers": {url: peer for url, peer in sample.peers.items()},
+                        "peers": dict(sample.peers),
                         "followed_after": round(self.clock.monotonic() - start, 3),
                     }
                 if verdict.fatal and not restarts:

@@ -263,6 +263,8 @@ def _go_on(plan: Plan, seen: History, elapsed: float) -> Action:
         if past.begins >= MAX_BEGINS:
             return Action("back", step.name, reason=f"{step.name}: the engine died in it {past.begins} times")
         return Action("do", step.name, in_doubt=past.open)
+    if seen.of(_COMMIT.name).facts.get("runs") is False:
+        return Action("close", outcome=FAILED, reason="committed, but the new release doesn't run any more")
     return Action("close", outcome=COMMITTED)
 
 
@@ -279,9 +281,11 @@ def _go_back(plan: Plan, seen: History) -> Action:
         return Action("undo", step.name, in_doubt=past.open)
     if seen.gave_up:
         return Action("close", outcome=FAILED, reason="; ".join([seen.back or "", *seen.gave_up.values()]))
+    if seen.of(DEADLINE_FROM, UNDO).facts.get("runs") is False:
+        return Action("close", outcome=FAILED, reason=f"{seen.back}; put back, but the old release doesn't run any more")
     if seen.of(_STOP.name, UNDO).facts.get("follows") is False:
         why = seen.of(_STOP.name, UNDO).facts.get("why")
-        return Action("close", outcome=FAILED, reason=f"{seen.back}; put back, but the old release doesn't follow the chain: {why}")
+        return Action("close", outcome=FAILED, reason=f"{seen.back}; put back, but the old release doesn't follow: {why}")
     return Action("close", outcome=PUT_BACK, reason=seen.back)
 
 
