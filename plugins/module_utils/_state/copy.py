@@ -168,7 +168,7 @@ def copy_seen(path: bytes, seen: Found, target: bytes, method: str, meta: Found 
 
 
 def append_seen(path: bytes, seen: Found, target: bytes, old_size: int, old_sha256: str) -> Copied | None:
-    """Bring a copy of a file that only grew up to date by writing its tail. None when it isn't provably the old one plus a tail."""
+    """Bring a copy of a file that only grew up to date by writing its tail. None unless it is provably that and a tail."""
     source = open_seen(path, seen)
     try:
         before = os.fstat(source)

@@ -39,5 +39,7 @@ def storage(what: str) -> t.Iterator[None]:
         symbol = errno.errorcode.get(exc.errno or 0, "?")
         advice = _ADVICE.get(exc.errno or 0)
         raise StorageFault(
-            f"could not {what}: {exc.strerror or exc}{': ' + path if path else ''}{'; ' + advice if advice else ''}", errno=symbol, path=path
+            f"could not {what}: {exc.strerror or exc}{': ' + path if path else ''}{'; ' + advice if advice else ''}",
+            errno=symbol,
+            path=path,
         ) from exc

@@ -77,7 +77,7 @@ def join(root: bytes, relative: bytes) -> bytes:
 
 
 class Scan(t.NamedTuple):
-    """``kept`` is sorted by path; ``skipped`` are sockets, FIFOs and devices; ``excluded`` matched a pattern (top-most name only)."""
+    """``kept`` is sorted by path; ``skipped`` are sockets, FIFOs and devices; ``excluded`` matched a pattern (top-most names)."""
 
     kept: list[Found]
     skipped: list[Found]

@@ -181,7 +181,9 @@ def data_root(roots: t.Sequence[Root]) -> Root:
 
 def resolve(roots: t.Sequence[Root]) -> tuple[Root, ...]:
     """The roots with symbolic links resolved, sorted by name. Raises InputError for roots that overlap or repeat."""
-    result = tuple(sorted((Root(check_root(root.name), os.path.realpath(root.path)) for root in roots), key=lambda root: root.name))
+    result = tuple(
+        sorted((Root(check_root(root.name), os.path.realpath(root.path)) for root in roots), key=lambda root: root.name)
+    )
     data_root(result)
     for index, one in enumerate(result):
         for other in result[index + 1 :]:
@@ -189,7 +191,8 @@ def resolve(roots: t.Sequence[Root]) -> tuple[Root, ...]:
                 raise InputError(f"two roots are named {one.name!r}", root=one.name)
             if os.path.commonpath((one.path, other.path)) in (one.path, other.path):
                 raise InputError(
-                    f"root {one.name} ({one.path}) and root {other.name} ({other.path}) overlap; each file may belong to one root only",
+                    f"root {one.name} ({one.path}) and root {other.name} ({other.path}) overlap; "
+                    "each file may belong to one root only",
                     roots=[one.name, other.name],
                 )
     return result
@@ -222,8 +225,10 @@ def load(path: str) -> Sealed:
     )
 
 
-def hot_copy(spec: SnapshotSpec, progress: Progress | None = None, *, passes: int = 3, budget: float | None = None) -> HotSnapshot:
-    """Copy everything while the node runs, then what has changed, until the freeze is predicted to take at most ``budget`` seconds.
+def hot_copy(
+    spec: SnapshotSpec, progress: Progress | None = None, *, passes: int = 3, budget: float | None = None
+) -> HotSnapshot:
+    """Copy everything while the node runs, then what has changed, until a freeze should take at most ``budget`` seconds.
 
     At least one pass and at most ``passes``; it also stops when another pass would not make the freeze shorter. Without a
     budget there is one pass, and a second one when much had changed. Calling it again refreshes the copy. Raises Refused
@@ -334,7 +339,9 @@ def _working(spec: SnapshotSpec) -> t.Iterator[tuple[tuple[Root, ...], str, str]
         if os.path.realpath(spec.snapshots_dir).startswith(root.path + "/") and f"{root.path}/.chainops/" not in f"{hot}/":
             raise InputError(f"snapshots would be kept inside root {root.name} ({root.path}); keep them outside", root=root.name)
     if os.path.isdir(sealed_path(spec.snapshots_dir, spec.snapshot_id)):
-        raise Refused(f"snapshot {spec.snapshot_id} is sealed already; take a new one under another id", snapshot_id=spec.snapshot_id)
+        raise Refused(
+            f"snapshot {spec.snapshot_id} is sealed already; take a new one under another id", snapshot_id=spec.snapshot_id
+        )
     with storage(f"prepare snapshot {spec.snapshot_id}"):
         make_workspace(spec.snapshots_dir, 0o700)
         with files.locked(os.path.join(spec.snapshots_dir, f".{spec.snapshot_id}.lock"), what=f"snapshot {spec.snapshot_id}"):
@@ -388,7 +395,8 @@ def _load(hot: str) -> _Cache:
     value = canonical.loads(data, os.path.join(hot, HOT))
     return {
         root: {
-            decode(path): _Known((row[0], row[1], row[2], row[3]), row[4], row[5], row[6], row[7], row[8]) for path, row in rows.items()
+            decode(path): _Known((row[0], row[1], row[2], row[3]), row[4], row[5], row[6], row[7], row[8])
+            for path, row in rows.items()
         }
         for root, rows in value.items()
     }
@@ -426,7 +434,8 @@ def _run_pass(
     if clean is None and any(not entry.trusted for entries in cache.values() for entry in entries.values()):
         moving = [encode(path) for entries in cache.values() for path, entry in entries.items() if not entry.trusted]
         raise Refused(
-            f"{len(moving)} files changed while they were sealed, {moving[0]} among them: something still writes to the directory",
+            f"{len(moving)} files changed while they were sealed, {moving[0]} among them: "
+            "something still writes to the directory",
             files=moving[:20],
         )
     return _Pass(scans, cache, totals[0], totals[1], totals[2], totals[3], scanned - began, time.monotonic() - scanned)
@@ -648,9 +657,7 @@ def _entries(roots: tuple[Root, ...], result: _Pass) -> list[Entry]:
             else:
                 link = encode(first) if first is not None else ""
                 entries.append(
-                    entry_of(
-                        root.name, entry, sha256=known.sha256, link=link, sparse=is_sparse(entry), xattrs=known.xattrs
-                    )
+                    entry_of(root.name, entry, sha256=known.sha256, link=link, sparse=is_sparse(entry), xattrs=known.xattrs)
                 )
     return entries
 

@@ -13,7 +13,7 @@ from .._core.errors import ChainopsError
 from . import sealed
 from .copy import Gone, clean_mode, hash_seen, is_sparse, parallel, read_xattrs
 from .fault import storage
-from .names import Patterns, encode
+from .names import Patterns, decode, encode
 from .scan import DIRECTORY, FILE, SYMLINK, Found, join, scan
 from .sealed import Entry, Manifest
 
@@ -48,7 +48,9 @@ def verify(path: str, deep: bool = True, expect_root: str | None = None) -> Verd
         return Verdict(False, (exc.message,), 0, 0, "", {}, deep)
     problems: list[str] = []
     if expect_root and manifest.root_sha256 != expect_root:
-        problems.append(f"the seal is {manifest.root_sha256}, expected {expect_root}: this is another snapshot, or was sealed again")
+        problems.append(
+            f"the seal is {manifest.root_sha256}, expected {expect_root}: this is another snapshot, or was sealed again"
+        )
     try:
         with storage(f"read snapshot {path}"):
             for root in manifest.header["roots"]:
@@ -82,22 +84,34 @@ def compare(where: bytes, entries: t.Sequence[Entry], *, deep: bool, ignore: Pat
     seen = scan(where, skip)
     there = {item.path: item for item in seen.kept}
     problems = [f"{wanted[path].label}: missing" for path in sorted(wanted.keys() - there.keys())]
-    extra = sorted((there.keys() - wanted.keys()) | {item.path for item in seen.skipped})
+    # A directory that is only there because something ignored is in it doesn't count either.
+    holding = {folder for item in seen.excluded for folder in _above(item.path)}
+    extra = sorted((there.keys() - wanted.keys() - holding) | {item.path for item in seen.skipped})
     problems += [f"{name}/{encode(path)}: not in the snapshot" for path in extra]
     for path in sorted(wanted.keys() & there.keys()):
         problems += _differences(wanted[path], there[path], join(where, path))
     inodes: dict[bytes, int] = {path: there[path].ino for path in wanted.keys() & there.keys()}
     for path, entry in wanted.items():
-        if entry.link and path in inodes and inodes[path] != inodes.get(sealed.decode(entry.link)):
+        if entry.link and path in inodes and inodes[path] != inodes.get(decode(entry.link)):
             problems.append(f"{entry.label}: no longer one file with {name}/{entry.link}")
     if deep:
         todo = [
             (entry, there[path])
             for path, entry in wanted.items()
-            if entry.type == FILE and not entry.link and path in there and there[path].type == FILE and there[path].size == entry.size
+            if entry.type == FILE
+            and not entry.link
+            and path in there
+            and there[path].type == FILE
+            and there[path].size == entry.size
         ]
         problems += [text for text in parallel(lambda pair: _content(where, *pair), todo, lambda pair: pair[0].size) if text]
     return problems
+
+
+def _above(path: bytes) -> t.Iterator[bytes]:
+    while path:
+        path = path.rpartition(b"/")[0]
+        yield path
 
 
 def _content(where: bytes, entry: Entry, item: Found) -> str:
@@ -135,6 +149,8 @@ def _differences(entry: Entry, item: Found, path: bytes) -> list[str]:
         texts.append(f"{label}: is no longer sparse")
     xattrs = read_xattrs(path)
     if xattrs != dict(entry.xattrs):
-        names = sorted(set(xattrs) ^ set(entry.xattrs) | {n for n in set(xattrs) & set(entry.xattrs) if xattrs[n] != entry.xattrs[n]})
+        names = sorted(
+            set(xattrs) ^ set(entry.xattrs) | {n for n in set(xattrs) & set(entry.xattrs) if xattrs[n] != entry.xattrs[n]}
+        )
         texts.append(f"{label}: extended attributes differ: {', '.join(names)}")
     return texts

@@ -63,7 +63,9 @@ def raise_to(adapter: ChainAdapter, data_dir: str, mark: Watermark) -> Watermark
     adapter.write_watermark(data_dir, mark)
     now = adapter.read_watermark(data_dir)
     if now is None or now < mark:
-        raise IntegrityError(f"the watermark of {data_dir} was written as {as_dict(mark)} but reads {as_dict(now)}", path=data_dir)
+        raise IntegrityError(
+            f"the watermark of {data_dir} was written as {as_dict(mark)} but reads {as_dict(now)}", path=data_dir
+        )
     return now
 
 
