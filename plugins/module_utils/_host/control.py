@@ -214,7 +214,7 @@ def deadlines(
     stop, start, follow = float(budgets.get("stop") or stop_timeout), float(budgets["start"]), float(probe["deadline"])
     freeze, migrate = float(budgets["freeze"]), float(budgets["migrate"])
     forward = {
-        "check": 120.0,
+        "check": 600.0,
         "prepare": float(budgets["prepare"]),
         "guard": 60.0,
         "stop": stop,
@@ -331,6 +331,52 @@ def wait(home: Home, turn_id: str, timeout: float, *, clock: Clock = CLOCK, inte
             dead_since = None
             revive(home, turn_id)
         clock.sleep(min(interval, max(0.01, until - now)))
+
+
+def way_back(params: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+    """Where a module's options lead when they don't say where back is.
+
+    A turn that was begun already keeps its own answer: after it, something else runs, and the manifest would say otherwise.
+    """
+    home = Home(params["state_dir"], params["instance"])
+    if os.path.exists(home.turn(params["turn_id"]).plan):
+        body = engine_main.load(home, params["turn_id"]).body
+        return {"release": body["new"], "back_to": body["back_to"], "proof_sha256": body["proof_sha256"]}
+    leads = release.target(params["release_link"])
+    return from_manifest(params["state_dir"], params["instance"], release.digest_of(leads))
+
+
+def side(request: Request, there: Situation, *, after: bool) -> dict[str, t.Any]:
+    """The host before or after, for a diff."""
+    if not after:
+        sha256 = there.running.sha256 if there.running else None
+        return {"release": sha256 or _shown(there), "level": there.level, "link": there.link_path}
+    level = request.release.get("level")
+    target = request.release.get("dir") or os.path.join(home_of(request).releases, request.release["sha256"])
+    return {"release": request.release["sha256"], "level": there.level if level is None else level, "link": target}
+
+
+def untouched(request: Request, there: Situation) -> dict[str, t.Any]:
+    """A result for a host that needs no turn."""
+    return {
+        "id": request.turn_id,
+        "rollout_id": request.rollout_id,
+        "instance": request.instance,
+        "outcome": turn.COMMITTED,
+        "reason": "nothing to do",
+        "touched": False,
+        "steps": [],
+        "stop_window_seconds": None,
+        "freeze_seconds": None,
+    }
+
+
+def predicted(request: Request, there: Situation) -> dict[str, t.Any]:
+    """A result for check mode: the steps that would be taken."""
+    plan = compose(request, there, "0" * 64)
+    steps = [{"name": step["name"], "way": turn.FORWARD, "state": "predicted", "does": step["effect"]} for step in plan["steps"]]
+    shown = {"old": plan["old"], "new": plan["new"], "direction": plan["direction"], "steps": steps}
+    return {**untouched(request, there), **shown, "outcome": "predicted", "reason": None}
 
 
 def sentence(result: t.Mapping[str, t.Any]) -> str:

@@ -669,11 +669,9 @@ def tree_bytes(path: str) -> int:
 
 def drain_problems(receipt: t.Mapping[str, t.Any], instance: str, turn_id: str, token: int) -> list[str]:
     """What keeps a drain receipt from standing for this turn; empty when it does."""
-    where = receipt.get("gateway") or receipt.get("host") or "a gateway"
-    found = []
-    for name, wanted in (("instance", instance), ("turn_id", turn_id), ("fence_token", token)):
-        if receipt.get(name) != wanted:
-            found.append(f"drain receipt of {where} is for {name} {receipt.get(name)!r}, not {wanted!r}")
-    if receipt.get("in_flight") != 0:
-        found.append(f"drain receipt of {where} says {receipt.get('in_flight')!r} requests in flight")
-    return found
+    wanted = {"format": "chainops.drain/1", "state": "drained", "instance": instance, "turn_id": turn_id, "fence_token": token}
+    return [
+        f"the drain receipt of gateway {receipt.get('gateway')!r} says {name} {receipt.get(name)!r}, not {value!r}"
+        for name, value in wanted.items()
+        if receipt.get(name) != value
+    ]

@@ -353,6 +353,8 @@ def result(plan: Plan, records: t.Sequence[Record]) -> dict[str, t.Any]:
         "outcome": outcome,
         "reason": seen.closed_reason or seen.back or action.reason,
         "touched": seen.begun(_STOP.name),
+        "began": records[0].get("wall") if records else None,
+        "ended": records[-1].get("wall") if seen.closed else None,
         "old": body.get("old"),
         "new": body.get("new"),
         "steps": timeline(records),
