@@ -24,6 +24,7 @@ from .copy import COPY, REFLINK, Gone, apply, copy_seen, parallel, read_xattrs
 from .fault import storage
 from .kernel import can_clone, sync_file_system
 from .names import DATA, Patterns, decode, encode
+from .retention import in_use
 from .scan import DIRECTORY, FILE, SYMLINK, Found, found, join, scan
 from .sealed import Entry, Manifest
 from .snapshot import Root, data_root, hard_links, resolve
@@ -96,7 +97,7 @@ def restore(
     real = resolve(roots)
     data = data_root(real).path
     instance = str(manifest.header["instance"])
-    with swap.exclusive(data, instance):
+    with swap.exclusive(data, instance), in_use(snapshot_path):
         interrupted = finish(data, instance, locked=True)
         if interrupted is not None and interrupted.root_sha256 == manifest.root_sha256:
             return interrupted
@@ -160,7 +161,7 @@ def restore_to(snapshot_path: str, target: str, adapter: ChainAdapter, expect: t
     start = CLOCK.monotonic()
     manifest = _sealed(snapshot_path, expect or {})
     target = os.path.abspath(target)
-    with storage(f"restore to {target}"):
+    with storage(f"restore to {target}"), in_use(snapshot_path):
         if os.path.lexists(target) and (not os.path.isdir(target) or os.listdir(target)):
             raise Refused(f"{target} is not empty; a test restore needs a directory of its own", path=target)
         os.makedirs(target, 0o755, exist_ok=True)
@@ -396,7 +397,7 @@ def _raise_watermark(adapter: ChainAdapter, item: Place, manifest: Manifest, flo
     except IntegrityError as exc:
         raise IntegrityError(
             f"the live signing state can't be read, so it can't be kept from going down: {exc.message}. Find out from "
-            "the chain what the key signed last, give that as the lowest watermark, and move the broken file out of the data directory",
+            "the chain what the key signed last, give that as the lowest watermark, and move the broken file elsewhere",
             **exc.fields,
         ) from exc
     then = watermark.from_dict(manifest.header["facts"].get("watermark"))

@@ -34,8 +34,10 @@ def from_dict(value: t.Any) -> Watermark | None:
         raise InputError(f"not a watermark: {value!r}; expected height, round, step and address")
     numbers = [value.get("height"), value.get("round", 0), value.get("step", 0)]
     address = value.get("address") or ""
-    if not isinstance(address, str) or any(isinstance(n, bool) or not isinstance(n, int) or n < 0 for n in numbers):
-        raise InputError(f"not a watermark: {value!r}; height, round and step are whole numbers from 0, address is text")
+    if not isinstance(address, str) or any(isinstance(n, bool) or not isinstance(n, int) or n < -1 for n in numbers):
+        raise InputError(
+            f"not a watermark: {value!r}; height, round and step are whole numbers (-1: nothing yet), address is text"
+        )
     return Watermark(numbers[0], numbers[1], numbers[2], address)
 
 
