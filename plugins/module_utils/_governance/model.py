@@ -65,14 +65,14 @@ class Record:
     metadata: t.Mapping[str, t.Any]
     tx: t.Mapping[str, t.Any] | None = dataclasses.field(default=None, compare=False, repr=False)
 
-    @property
-    def kind(self) -> str:
-        return str(self.metadata.get("type"))
+    kind: str = dataclasses.field(init=False, compare=False)
+    #: The proposal it acts on. A rollback names it apart, whatever else its ``proposal_id`` says.
+    subject: t.Any = dataclasses.field(init=False, compare=False)
 
-    @property
-    def subject(self) -> t.Any:
-        """The proposal it acts on. A rollback names it apart, whatever else its ``proposal_id`` says."""
-        return self.metadata.get("original_proposal_id" if self.kind == ROLLBACK else "proposal_id")
+    def __post_init__(self) -> None:
+        kind = str(self.metadata.get("type"))
+        object.__setattr__(self, "kind", kind)
+        object.__setattr__(self, "subject", self.metadata.get("original_proposal_id" if kind == ROLLBACK else "proposal_id"))
 
     def as_dict(self) -> dict[str, t.Any]:
         """As it is listed in a proof."""

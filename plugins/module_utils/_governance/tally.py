@@ -145,7 +145,6 @@ class _Proposal:
     """What the chain holds for one id."""
 
     def __init__(self) -> None:
-        self.submitted = False
         self.payload: t.Any = {}
         self.kind: t.Any = None
         self.votes: dict[str, tuple[t.Any, t.Any]] = {}
@@ -165,40 +164,40 @@ class ChainRule:
 
     def apply(self, record: Record) -> str | None:
         """None when the chain takes it, else why it does nothing with it."""
-        subject = record.subject
+        subject, kind, data = record.subject, record.kind, record.metadata
         if not isinstance(subject, str) or not subject:
             return "its proposal id is not a text"
-        proposal = self._proposals.setdefault(subject, _Proposal())
-        if record.kind == model.PROPOSAL:
-            return self._submit(proposal, record.metadata)
-        if not proposal.submitted:
+        proposal = self._proposals.get(subject)
+        if kind == model.PROPOSAL:
+            return self._submit(subject, data)
+        if proposal is None:
             return "there is no such proposal at that height"
-        proposal.count = None if record.kind != model.EXECUTION else proposal.count
-        data = record.metadata
-        if record.kind == model.VOTE:
-            proposal.votes[record.sender] = (data.get("vote"), data.get("voting_power", 0))
-            if data.get("vote") == "yes":
+        if kind == model.EXECUTION:
+            return self._execute(proposal, record)
+        proposal.count = None
+        if kind == model.VOTE:
+            vote = data.get("vote")
+            proposal.votes[record.sender] = (vote, data.get("voting_power", 0))
+            if vote == "yes":
                 proposal.ever_yes.add(record.sender)
-        elif record.kind == model.REVIEW:
+        elif kind == model.REVIEW:
             proposal.reviews[record.sender] = (data.get("approved"), data.get("voting_power", 0))
-        elif record.kind == model.IMPLEMENTATION:
+        elif kind == model.IMPLEMENTATION:
             if record.sender not in proposal.ever_yes:
                 return "its sender never voted yes"
             proposal.implementation[record.sender] = data.get("approved", False)
-        elif record.kind == model.EXECUTION:
-            return self._execute(proposal, record)
         return None
 
     def count(self, proposal_id: str) -> Count:
         """The chain's conditions for execution, as they stand."""
         return self._count(self._proposals.get(proposal_id) or _Proposal())
 
-    def _submit(self, proposal: _Proposal, data: t.Mapping[str, t.Any]) -> str | None:
+    def _submit(self, subject: str, data: t.Mapping[str, t.Any]) -> str | None:
         missing = [name for name in ("title", "description", "proposal_type") if name not in data]
         if missing:
             return f"it lacks {', '.join(missing)}"
         everything = {name: value for name, value in data.items() if name not in ("type", "timestamp")}
-        proposal.submitted = True
+        proposal = self._proposals.setdefault(subject, _Proposal())
         proposal.kind = data["proposal_type"]
         proposal.payload = data.get("proposal_payload", everything) or {}
         proposal.count = None
@@ -374,14 +373,17 @@ class _Account:
         self.implementation: dict[str, dict[str, t.Any]] = {}
 
     def take(self, record: Record) -> None:
-        who, data = record.sender.lower(), record.metadata
-        entry = {"address": record.sender, "height": record.height, "txid": record.txid}
-        if record.kind == model.VOTE:
-            self.votes[who] = {**entry, "vote": _vote(data.get("vote")), "power": _power(data.get("voting_power", 0))}
-        elif record.kind == model.REVIEW:
-            self.reviews[who] = {**entry, "approved": data.get("approved") is True, "power": _power(data.get("voting_power", 0))}
-        elif record.kind == model.IMPLEMENTATION:
-            self.implementation[who] = {**entry, "approved": data.get("approved") is True}
+        who, data, kind = record.sender.lower(), record.metadata, record.kind
+        entry: dict[str, t.Any] = {"address": record.sender, "height": record.height, "txid": record.txid}
+        if kind == model.VOTE:
+            entry["vote"], entry["power"] = _vote(data.get("vote")), _power(data.get("voting_power", 0))
+            self.votes[who] = entry
+        elif kind == model.REVIEW:
+            entry["approved"], entry["power"] = data.get("approved") is True, _power(data.get("voting_power", 0))
+            self.reviews[who] = entry
+        elif kind == model.IMPLEMENTATION:
+            entry["approved"] = data.get("approved") is True
+            self.implementation[who] = entry
 
     def count(self, needed: Thresholds) -> Count:
         yes_powers = [vote["power"] for vote in self.votes.values() if vote["vote"] == "yes" and vote["power"]]
@@ -409,9 +411,9 @@ def _vote(value: t.Any) -> str:
 
 def _power(value: t.Any) -> int | float:
     """A power that counts: a number above zero, else 0."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0 or value == float("inf"):
+    if type(value) not in (int, float) or not value > 0 or value == math.inf:
         return 0
-    return value
+    return t.cast("int | float", value)
 
 
 def _exact_sum(values: t.Iterable[int | float]) -> fractions.Fraction:
