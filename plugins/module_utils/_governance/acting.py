@@ -196,7 +196,7 @@ def plan_vote(
             f"proposal {current.proposal_id!r} was executed at height {current.executed.height}; a vote would count for nothing "
             "and make XAI nodes show it as merely approved again"
         )
-    last = _last(current, kind, address)
+    last = standing_vote(current, kind, address)
     if kind == "vote":
         wanted: Metadata = {"type": model.VOTE, "vote": vote, "voting_power": _number(voting_power)}
         same = last is not None and last["vote"] == vote and last["power"] == voting_power
@@ -204,7 +204,7 @@ def plan_vote(
         wanted = {"type": model.REVIEW, "approved": approved, "comments": comments, "voting_power": _number(voting_power)}
         same = last is not None and last["approved"] is approved and last["power"] == voting_power
     else:
-        mine = _last(current, "vote", address)
+        mine = standing_vote(current, "vote", address)
         if mine is None or mine["vote"] != "yes":
             raise Refused(
                 f"{address} has not voted yes on {current.proposal_id!r}, and only yes voters may approve or reject the "
@@ -215,7 +215,8 @@ def plan_vote(
     return None if same else {**wanted, "proposal_id": current.proposal_id}
 
 
-def _last(current: Tally, kind: str, address: str) -> t.Mapping[str, t.Any] | None:
+def standing_vote(current: Tally, kind: str, address: str) -> t.Mapping[str, t.Any] | None:
+    """An address's vote, review or implementation vote as it counts now."""
     entries = {"vote": current.votes, "review": current.reviews}.get(kind, current.implementation)
     return next((entry for entry in entries if xai_tx.same_address(entry["address"], address)), None)
 

@@ -57,6 +57,10 @@ class Key:
     def address(self, prefix: str = "TXAI") -> str:
         return xai_tx.address(self.public_key, prefix)
 
+    def secret_hex(self) -> str:
+        """For whoever must keep it out of what is shown."""
+        return format(self._private.private_numbers().private_value, "064x")
+
     def sign(self, message: bytes) -> tuple[int, int]:
         """ECDSA with SHA-256: r and s."""
         r, s = utils.decode_dss_signature(self._private.sign(message, ec.ECDSA(hashes.SHA256())))

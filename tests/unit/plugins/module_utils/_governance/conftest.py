@@ -23,7 +23,7 @@ CHAIN_ID = "unit-1"
 ID = "upgrade-2.0.0"
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def key(number: int) -> Key:
     return Key(int.from_bytes(hashlib.sha256(f"key {number}".encode()).digest(), "big") % 2**250 + 1)
 

@@ -224,7 +224,7 @@ def test_metadata_too_large_for_the_chain_is_not_sent() -> None:
     assert client.sent == []
 
 
-HEX = "%064x" % 12345
+HEX = f"{12345:064x}"
 
 
 @pytest.mark.parametrize("text", [HEX, f"0x{HEX}\n", f'{{"private_key": "{HEX}", "address": "x"}}'])
@@ -236,7 +236,7 @@ def test_keys_are_read_in_both_forms(tmp_path: pathlib.Path, text: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "hunter2" * 9, f'{{"key": "{HEX}"}}', f'{{"private_key": "{HEX}"', f'{{"private_key": 12345}}', "0" * 64, "f" * 64],
+    ["", "hunter2" * 9, f'{{"key": "{HEX}"}}', f'{{"private_key": "{HEX}"', '{"private_key": 12345}', "0" * 64, "f" * 64],
 )
 def test_a_bad_key_is_refused_without_showing_it(tmp_path: pathlib.Path, text: str) -> None:
     path = tmp_path / "key"

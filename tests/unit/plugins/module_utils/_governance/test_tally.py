@@ -126,8 +126,8 @@ def test_an_implementation_approval_of_somebody_who_changed_their_mind_counts_fo
     ]
     result = count(*acts)
     assert result.chain is not None and result.policy is not None
-    assert "3 of 3" in [check.text for check in result.chain.implementation][0]
-    assert "2 of 2" in [check.text for check in result.policy.implementation][0]
+    assert "3 of 3" in next(check.text for check in result.chain.implementation)
+    assert "2 of 2" in next(check.text for check in result.policy.implementation)
 
 
 def test_one_address_in_two_spellings_votes_once() -> None:
