@@ -34,6 +34,6 @@ def test_gateway_services(devnet, unit):
 
 
 def test_secrets_are_for_their_owner_alone(devnet):
-    secrets = sorted(devnet.home.glob("secrets/*")) + [devnet.home / "ssh" / "id_ed25519"]
+    secrets = [*sorted(devnet.home.glob("secrets/*")), devnet.home / "ssh" / "id_ed25519"]
     assert len(secrets) >= 4
     assert {oct(path.stat().st_mode & 0o777) for path in secrets} == {"0o600"}
