@@ -34,6 +34,7 @@ class NodeStatus:
     mining: bool | None
     healthy: bool  # what the node says of itself; never enough by itself
     issues: tuple[str, ...] = ()
+    clock_offset: float | None = None  # least seconds by which the node's clock is ahead of ours (negative: behind)
 
     def as_dict(self) -> dict[str, t.Any]:
         return dataclasses.asdict(self) | {"issues": list(self.issues)}
@@ -122,6 +123,23 @@ class NodeClient(t.Protocol):
     def close(self) -> None: ...
 
 
+class AdminClient(t.Protocol):
+    """Takes one node's API out of service and puts it back, with the operator's credentials."""
+
+    api_url: str
+
+    def paused(self) -> bool | None:
+        """None where it can't be told."""
+
+    def pause(self, reason: str) -> bool:
+        """Refuse clients' writes and stop producing blocks; returns whether it was producing any. Twice is fine."""
+
+    def unpause(self, reason: str, *, resume_mining: bool) -> None:
+        """Put back what ``pause`` took away; produce blocks again only when it did before."""
+
+    def close(self) -> None: ...
+
+
 class ChainAdapter(t.Protocol):
     """One kind of node."""
 
@@ -132,6 +150,11 @@ class ChainAdapter(t.Protocol):
     def client(
         self, api_url: str, *, timeout: float = 10.0, api_key: str | None = None, admin_token: str | None = None
     ) -> NodeClient: ...
+
+    def admin(
+        self, api_url: str, *, timeout: float = 10.0, api_key: str | None = None, admin_token: str | None = None
+    ) -> AdminClient:
+        """Raises InputError where nodes can't be taken out of service by themselves."""
 
     def storage_level(self, data_dir: str) -> int | None:
         """The storage format's level on disk; None where the chain records none."""

@@ -1,0 +1,137 @@
+# Copyright (c) 2026 chainops.validator contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What an XAI node's data directory means, and the two small files beside the chain that an upgrade reads or writes."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import os
+import tempfile
+import typing as t
+
+from .._core import canonical
+from .._core.errors import IntegrityError, Refused
+from .._core.files import fsync_dir, make_dir, read_or_none
+from .protocol import Layout, Watermark
+
+SCHEMA = "schema.json"
+LAST_SIGNED = "finality/last_signed.json"
+
+LAYOUT = Layout(
+    never_restore=(
+        # Keys: a copy of them on another host, or an old one on this host, is another validator.
+        "node_identity.json",
+        "keys/*",
+        "certs/*",
+        "secure_keys/*",
+        "wallets/*",
+        # What was signed, and what was final because of it.
+        "finality/*",
+        # Slashing evidence. XAI nodes also keep the emergency pause in it: a snapshot of a drained node would come back paused.
+        "slashing.db",
+        "slashing.db-*",
+        # The node's own log may lie in the data directory; rewinding it would lose the account of what happened.
+        "logs/*",
+    ),
+    volatile=("*.sock", "*.pid", "*.lock", "*.tmp"),
+    # journal.log is not among them: XAI empties it after each write of a block's state.
+    append_only=("blocks/blocks_*.json",),
+    stop_signal="SIGINT",
+    stop_timeout=60.0,
+)
+
+
+def storage_level(data_dir: str) -> int | None:
+    """The level in ``schema.json``; None when there is no such file (XAI writes none). Raises IntegrityError for nonsense."""
+    path = os.path.join(data_dir, SCHEMA)
+    raw = read_or_none(path)
+    if raw is None:
+        return None
+    doc = canonical.loads(raw, path)
+    level = doc.get("level") if isinstance(doc, dict) else None
+    if not isinstance(level, int) or isinstance(level, bool) or level < 0:
+        raise IntegrityError(f'{path} does not say {{"level": number}}', path=path)
+    return level
+
+
+def read_watermark(data_dir: str) -> Watermark | None:
+    """What ``finality/last_signed.json`` says; None when there is none (XAI nodes and observers keep none).
+
+    Raises IntegrityError when it can't be understood: then nobody knows what the key signed, and it must not sign.
+    """
+    doc = _last_signed(data_dir)
+    return None if doc is None else _mark(doc, os.path.join(data_dir, LAST_SIGNED))
+
+
+def write_watermark(data_dir: str, mark: Watermark) -> None:
+    """Write the last-signed file whole and durably, with the owner and mode it had (else the data directory's owner, 0600).
+
+    Raises Refused when it would lower the same key's mark, or replace another key's.
+    """
+    path = os.path.join(data_dir, LAST_SIGNED)
+    old = _last_signed(data_dir)
+    block_hash = None
+    if old is not None:
+        there = _mark(old, path)
+        if there.address and mark.address and there.address != mark.address:
+            raise Refused(f"{path} belongs to another key ({there.address})", path=path, address=there.address)
+        if there > mark:
+            raise Refused(f"{path} is at height {there.height}, above {mark.height}: a watermark never goes down", path=path)
+        block_hash = old.get("block_hash") if there == mark else None
+    doc = {
+        "address": mark.address or (old or {}).get("address", ""),
+        "height": mark.height,
+        "round": mark.round,
+        "step": mark.step,
+        "block_hash": block_hash,
+        "updated": datetime.datetime.now(tz=datetime.timezone.utc).timestamp(),
+    }
+    _replace(path, canonical.pretty(doc), like=data_dir)
+
+
+def _last_signed(data_dir: str) -> dict[str, t.Any] | None:
+    path = os.path.join(data_dir, LAST_SIGNED)
+    raw = read_or_none(path)
+    if raw is None:
+        return None
+    doc = canonical.loads(raw, path)
+    if not isinstance(doc, dict):
+        raise IntegrityError(f"{path} is not a JSON object", path=path)
+    return doc
+
+
+def _mark(doc: t.Mapping[str, t.Any], path: str) -> Watermark:
+    numbers = [doc.get(name) for name in ("height", "round", "step")]
+    whole = [n for n in numbers if isinstance(n, int) and not isinstance(n, bool) and n >= -1]
+    if len(whole) != 3 or not isinstance(doc.get("address"), str):
+        raise IntegrityError(f"{path} does not hold address, height, round and step", path=path)
+    return Watermark(whole[0], whole[1], whole[2], doc["address"])
+
+
+def _replace(path: str, data: bytes, like: str) -> None:
+    """Like ``write_atomic``, but owner and mode are right before the new file takes the old one's name."""
+    parent = os.path.dirname(path)
+    owner = os.stat(like)
+    if not os.path.isdir(parent):
+        make_dir(parent, 0o700)
+        os.chown(parent, owner.st_uid, owner.st_gid)
+    mode = 0o600
+    with contextlib.suppress(FileNotFoundError):
+        owner = os.stat(path)
+        mode = owner.st_mode & 0o7777
+    handle, temporary = tempfile.mkstemp(prefix=".last_signed.", suffix=".tmp", dir=parent)
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(data)
+            os.fchown(stream.fileno(), owner.st_uid, owner.st_gid)
+            os.fchmod(stream.fileno(), mode)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+    fsync_dir(parent)

@@ -1,0 +1,179 @@
+# Copyright (c) 2026 chainops.validator contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+import fnmatch
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ansible_collections.chainops.validator.plugins.module_utils._chain import usage, xai_data
+from ansible_collections.chainops.validator.plugins.module_utils._chain.protocol import Watermark
+from ansible_collections.chainops.validator.plugins.module_utils._core.errors import IntegrityError, Refused
+
+
+@pytest.fixture
+def data(tmp_path):
+    (tmp_path / "finality").mkdir()
+    return tmp_path
+
+
+def last_signed(data, **fields):
+    doc = {"address": "TXAIa", "height": 7, "round": 1, "step": 3, "block_hash": "ab", "updated": 1.0, **fields}
+    (data / "finality/last_signed.json").write_text(json.dumps(doc))
+    return doc
+
+
+def test_level(data):
+    assert xai_data.storage_level(str(data)) is None
+    (data / "schema.json").write_text('{"level": 2}')
+    assert xai_data.storage_level(str(data)) == 2
+
+
+@pytest.mark.parametrize(
+    "text", ["", "2", '{"level": "2"}', '{"level": true}', '{"level": -1}', "{}", '{"level": 1, "level": 2}']
+)
+def test_a_level_that_is_none_is_an_error(data, text):
+    (data / "schema.json").write_text(text)
+    with pytest.raises(IntegrityError):
+        xai_data.storage_level(str(data))
+
+
+def test_watermark_is_read(data):
+    assert xai_data.read_watermark(str(data)) is None
+    last_signed(data)
+    mark = xai_data.read_watermark(str(data))
+    assert mark == Watermark(7, 1, 3)
+    assert mark.address == "TXAIa"
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"height": 7}', '{"address":"a","height":"7","round":0,"step":1}'])
+def test_a_watermark_that_cannot_be_read_is_an_error(data, text):
+    (data / "finality/last_signed.json").write_text(text)
+    with pytest.raises(IntegrityError):
+        xai_data.read_watermark(str(data))
+
+
+def test_watermark_is_written_with_the_owner_and_mode_it_had(data):
+    last_signed(data)
+    path = data / "finality/last_signed.json"
+    path.chmod(0o640)
+    if os.geteuid() == 0:
+        os.chown(path, 12345, 23456)
+    xai_data.write_watermark(str(data), Watermark(8, 0, 2, "TXAIa"))
+    facts = path.stat()
+    assert facts.st_mode & 0o7777 == 0o640
+    if os.geteuid() == 0:
+        assert (facts.st_uid, facts.st_gid) == (12345, 23456)
+    doc = json.loads(path.read_text())
+    assert {**doc, "updated": 0} == {
+        "address": "TXAIa",
+        "height": 8,
+        "round": 0,
+        "step": 2,
+        "block_hash": None,
+        "updated": 0,
+    }
+    assert os.listdir(data / "finality") == ["last_signed.json"]
+
+
+def test_a_new_watermark_belongs_to_the_data_directorys_owner(tmp_path):
+    if os.geteuid() == 0:
+        os.chown(tmp_path, 12345, 23456)
+    xai_data.write_watermark(str(tmp_path), Watermark(8, 0, 2, "TXAIa"))
+    for path in (tmp_path / "finality", tmp_path / "finality/last_signed.json"):
+        assert path.stat().st_uid == tmp_path.stat().st_uid
+    assert (tmp_path / "finality/last_signed.json").stat().st_mode & 0o7777 == 0o600
+
+
+@given(st.tuples(*[st.integers(0, 3)] * 3), st.tuples(*[st.integers(0, 3)] * 3))
+def test_a_watermark_never_goes_down(tmp_path_factory, old, new):
+    data = tmp_path_factory.mktemp("data")
+    (data / "finality").mkdir()
+    last_signed(data, height=old[0], round=old[1], step=old[2])
+    if new < old:
+        with pytest.raises(Refused, match="never goes down"):
+            xai_data.write_watermark(str(data), Watermark(*new, address="TXAIa"))
+    else:
+        xai_data.write_watermark(str(data), Watermark(*new, address="TXAIa"))
+    assert xai_data.read_watermark(str(data)) == Watermark(*max(old, new))
+
+
+def test_writing_what_is_there_keeps_what_was_signed(data):
+    last_signed(data)
+    xai_data.write_watermark(str(data), Watermark(7, 1, 3, "TXAIa"))
+    assert json.loads((data / "finality/last_signed.json").read_text())["block_hash"] == "ab"
+
+
+def test_another_keys_watermark_is_not_replaced(data):
+    last_signed(data)
+    with pytest.raises(Refused, match="another key"):
+        xai_data.write_watermark(str(data), Watermark(9, 0, 0, "TXAIother"))
+
+
+def matches(patterns, path):
+    return any(fnmatch.fnmatchcase(path, pattern) for pattern in patterns)
+
+
+def test_what_a_restore_must_not_touch():
+    layout = xai_data.LAYOUT
+    for path in ("node_identity.json", "finality/last_signed.json", "slashing.db", "slashing.db-wal", "keys/p2p/key.pem"):
+        assert matches(layout.never_restore, path), path
+    for path in ("blocks/blocks_0.json", "utxo_set.json", "genesis.json", "nonces/nonces.json", "checksum.json", "journal.log"):
+        assert not matches(layout.never_restore + layout.volatile, path), path
+    assert matches(layout.append_only, "blocks/blocks_12.json")
+    assert not matches(layout.append_only, "journal.log")
+
+
+HOLD = "import sys,fcntl,os,time\n{}\nprint('ready',flush=True)\nsys.stdin.read()"
+
+
+def holder(code, *args, cwd=None):
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD.format(code), *args], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=cwd
+    )
+    assert process.stdout.readline() == b"ready\n"
+    return process
+
+
+@pytest.mark.parametrize(
+    ("code", "args", "used"),
+    [
+        ("f=open('DIR/blocks.json','a')", (), True),
+        ("os.makedirs('DIR/a/b');f=open('DIR/a/b/log','w')", (), True),
+        ("f=open('DIR/there');fcntl.flock(f,fcntl.LOCK_EX)", (), True),
+        ("import mmap;f=open('DIR/there','r+b');m=mmap.mmap(f.fileno(),1);f.close()", (), True),
+        ("", ("--data-dir", "DIR"), True),
+        ("", ("--data-dir=DIR/../data",), True),
+        ("", ("--data-dir", "."), True),
+        ("f=open('DIR/there')", (), False),
+        ("f=open('DIR-other','w')", (), False),
+        ("", ("--data-dir", "/"), False),
+    ],
+)
+def test_who_uses_a_directory(tmp_path, code, args, used):
+    root = tmp_path / "data"
+    root.mkdir()
+    (root / "there").write_text("x")
+    process = holder(code.replace("DIR", str(root)), *(a.replace("DIR", str(root)) for a in args), cwd=str(root))
+    try:
+        assert usage.user_of(str(root)) == (process.pid if used else None)
+    finally:
+        process.communicate(b"", timeout=10)
+    assert usage.user_of(str(root)) is None
+
+
+def test_we_and_the_dead_do_not_count(tmp_path):
+    with open(tmp_path / "mine", "w"):
+        assert usage.user_of(str(tmp_path)) is None
+    zombie = subprocess.Popen([sys.executable, "-c", "pass", "--data-dir", str(tmp_path)])
+    os.waitid(os.P_PID, zombie.pid, os.WEXITED | os.WNOWAIT)
+    assert usage.user_of(str(tmp_path)) is None
+    zombie.wait()
+    assert usage.user_of(str(tmp_path / "missing")) is None
