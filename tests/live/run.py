@@ -239,9 +239,7 @@ def interpreter_mounts(python: str) -> list[str]:
         raise Failure(f"XAI_PYTHON={python} does not run: {answer.stderr.strip()}")
     found = [prefix for prefix in json.loads(answer.stdout) if not prefix.startswith("/usr")]
     if not found:
-        raise Failure(
-            f"XAI_PYTHON={python} is the system's own Python: make a virtual environment with the node's dependencies, outside of /usr"
-        )
+        raise Failure(f"XAI_PYTHON={python} is the system's own: put the node's dependencies into a virtual environment")
     return sorted({os.path.realpath(prefix) for prefix in found} | set(found))
 
 
