@@ -34,6 +34,7 @@ class NodeStatus:
     mining: bool | None
     healthy: bool  # what the node says of itself; never enough by itself
     issues: tuple[str, ...] = ()
+    clock_offset: float | None = None  # least seconds by which the node's clock is ahead of ours (negative: behind)
 
     def as_dict(self) -> dict[str, t.Any]:
         return dataclasses.asdict(self) | {"issues": list(self.issues)}

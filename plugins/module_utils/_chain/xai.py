@@ -75,6 +75,7 @@ class XaiClient:
         self._clock = clock
         self._patience = 3 * timeout
         self._pace = Pace(clock)
+        self._shared: dict[str, tuple[float, Response]] = {}
         self._keys = {"X-API-Key": api_key} if api_key else {}
         self._admin = {"X-Admin-Token": admin_token} if admin_token else {}
         self._is_xai: bool | None = None
@@ -97,7 +98,7 @@ class XaiClient:
         """One look. Fails only when the node doesn't answer or can't say what its tip is; all else it can't say is an issue."""
         told = self._version()
         issues: list[str] = []
-        healthy = self._health(issues)
+        healthy, clock_offset = self._health(issues)
         tip = self._doc("/block/latest", {"summary": 1})
         stats = self._maybe("/stats", issues) or {}
         finality = self._maybe("/finality/status", issues) or {}
@@ -110,7 +111,7 @@ class XaiClient:
             release_id=_optional_text(told, "release_id"),
             chain_id=_optional_text(told, "chain_id"),
             genesis_hash=_optional_text(told, "genesis_hash") if told is not None else self._genesis_hash(issues),
-            address=_optional_text(finality, "validator_address") if told is not None else self._own_address(issues),
+            address=self._own_address(stats, issues) if told is None else _optional_text(finality, "validator_address"),
             peers_configured=_count(stats.get("peers")),
             peers_live=self._live_peers(issues),
             mempool=_count(stats.get("pending_transactions_count")),
@@ -118,6 +119,7 @@ class XaiClient:
             mining=stats["is_mining"] if isinstance(stats.get("is_mining"), bool) else None,
             healthy=healthy,
             issues=tuple(issues),
+            clock_offset=clock_offset,
         )
 
     def block(self, height: int) -> Block:
@@ -261,19 +263,25 @@ class XaiClient:
         self._is_xai = False
         return doc
 
-    def _health(self, issues: list[str]) -> bool:
+    def _health(self, issues: list[str]) -> tuple[bool, float | None]:
+        """What the node says of itself, and how far its clock is from ours (the answer carries the time)."""
+        before = self._clock.wall()
         try:
             answer = self._get("/health")
             doc = _object(expect(answer, 200, 503))
         except HttpError as exc:
             issues.append(f"health: {exc.message}")
-            return False
+            return False, None
+        after = self._clock.wall()
         services = doc.get("services")
         listed = services.get("issues") if isinstance(services, dict) else None
         issues.extend(str(issue) for issue in listed or ())
         if isinstance(doc.get("error"), str):
             issues.append(doc["error"])
-        return answer.status == 200 and doc.get("status") == "healthy"
+        stamp = _number(doc.get("timestamp"))
+        # The node looked at its clock somewhere between: what lies outside is the least by which the clocks differ.
+        offset = None if stamp is None else round(stamp - min(max(stamp, before), after), 3)
+        return answer.status == 200 and doc.get("status") == "healthy", offset
 
     def _live_peers(self, issues: list[str]) -> int | None:
         doc = self._maybe("/peers", issues, {"verbose": "true"})
@@ -302,14 +310,18 @@ class XaiClient:
             found[address] = Validator(address, power, _optional_text(item, "public_key"))
         return tuple(found.values())
 
-    def _own_address(self, issues: list[str]) -> str | None:
-        """An XAI node without a configured set lists its own identity, alone."""
+    def _own_address(self, stats: Json, issues: list[str]) -> str | None:
+        """An XAI node doesn't say which validator it is. Its reward address tells, when the set has it; a node without a
+        configured set lists its own identity, alone."""
         try:
-            listed = self._listed_validators()
+            listed = [one.address for one in self._listed_validators()]
         except HttpError as exc:
             issues.append(exc.message)
             return None
-        return listed[0].address if len(listed) == 1 else None
+        rewarded = _optional_text(stats, "miner_address")
+        if len(listed) == 1:
+            return listed[0]
+        return next((address for address in listed if xai_tx.same_address(address, rewarded)), None)
 
     def _genesis_hash(self, issues: list[str]) -> str | None:
         if self._genesis is None:
@@ -346,7 +358,16 @@ class XaiClient:
     # Requests
 
     def _get(self, path: str, query: t.Mapping[str, t.Any] | None = None, headers: t.Mapping[str, str] | None = None) -> Response:
-        return self._patiently(path, lambda: self._http.request("GET", path, query=query, headers=headers))
+        """GET. What several questions of one look have in common is asked once, where asking again would mean to wait."""
+        shared = bool(self._is_xai) and path.startswith(("/finality/", "/blocks/"))
+        if shared and path in self._shared and self._clock.monotonic() - self._shared[path][0] < PACE:
+            return self._shared[path][1]
+        answer = self._patiently(path, lambda: self._http.request("GET", path, query=query, headers=headers))
+        if shared:
+            if len(self._shared) > 32:
+                self._shared.clear()
+            self._shared[path] = (self._clock.monotonic(), answer)
+        return answer
 
     def _doc(self, path: str, query: t.Mapping[str, t.Any] | None = None) -> Json:
         return _object(expect(self._get(path, query)))

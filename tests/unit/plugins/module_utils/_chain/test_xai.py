@@ -85,6 +85,8 @@ def test_an_xai_node_with_a_configured_set():
         assert [(v.address, v.power) for v in it.validators()] == [("xaitest1me", 1.0), ("xaitest1you", 3.0)]
         assert it.final_height() == 4
         assert it.status().address is None
+        node.routes["/stats"]["miner_address"] = "xaitest1YOU"
+        assert it.status().address == "xaitest1you"
 
 
 def test_validators_and_finality_of_a_reference_node():

@@ -1,0 +1,135 @@
+# Copyright (c) 2026 chainops.validator contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Asking many nodes at once, one thread and one connection a node. What can't be asked is data; ``network.judge`` decides."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import dataclasses
+import typing as t
+
+from .._chain.protocol import ChainAdapter, NodeClient
+from .._core.clock import CLOCK, Clock
+from .._core.errors import ChainopsError, InputError
+from .network import Json, Limits, Signing, View, differing, heights_to_compare, judge
+
+#: Nodes may differ at the tip, or trail, for a moment: it counts when it is still so after this (seconds, times).
+AGAIN = (2.0, 4)
+
+
+@dataclasses.dataclass(frozen=True)
+class Node:
+    """Where to ask. ``address``: the signing address it should have, if known."""
+
+    name: str
+    api_url: str
+    address: str | None = None
+
+
+def look(
+    adapter: ChainAdapter,
+    nodes: t.Sequence[Node],
+    *,
+    timeout: float = 10.0,
+    window: int = 20,
+    limits: Limits | None = None,
+    clock: Clock = CLOCK,
+) -> Json:
+    """Ask all nodes and judge what they say; ``window`` is over how many blocks signatures are counted (0: not at all).
+
+    Raises InputError for no nodes, and for two of one name or one URL: a node asked twice would agree with itself.
+    """
+    _refuse_doubles(nodes)
+    limits = limits or Limits()
+    clients = {node.name: adapter.client(node.api_url, timeout=timeout) for node in nodes}
+    try:
+        with concurrent.futures.ThreadPoolExecutor(max_workers=min(len(nodes), 32)) as pool:
+            for again in range(AGAIN[1] if len(nodes) > 1 else 1):
+                if again:
+                    clock.sleep(AGAIN[0])
+                views = list(pool.map(lambda node: _view(node, clients[node.name]), nodes))
+                heights = heights_to_compare(views, limits.lag)
+                views = list(pool.map(_with_hashes, views, [clients[view.name] for view in views], [heights] * len(views)))
+                if len(heights) == 1 and not differing(views, heights[0])[1]:
+                    break
+            signing = _signing(views, clients, heights, window, pool)
+    finally:
+        for client in clients.values():
+            client.close()
+    return judge(views, signing, limits, clock.wall())
+
+
+def _refuse_doubles(nodes: t.Sequence[Node]) -> None:
+    if not nodes:
+        raise InputError("no nodes to ask")
+    for what, values in (("name", [n.name for n in nodes]), ("api_url", [n.api_url.rstrip("/").lower() for n in nodes])):
+        twice = sorted({value for value in values if values.count(value) > 1})
+        if twice:
+            raise InputError(f"two nodes have one {what}: {', '.join(twice)}; each node is named and asked once")
+
+
+def _view(node: Node, client: NodeClient) -> View:
+    view = View(node.name, node.api_url, node.address)
+    try:
+        view = dataclasses.replace(view, status=client.status())
+        return dataclasses.replace(
+            view,
+            final_height=client.final_height(),
+            validators=client.validators(),
+            equivocations=client.equivocations(),
+        )
+    except ChainopsError as exc:
+        # A node that can say where it is, but not the rest, is not one to rely on.
+        return dataclasses.replace(view, status=None, error=exc.message)
+
+
+def _with_hashes(view: View, client: NodeClient, heights: tuple[int, ...]) -> View:
+    if view.status is None:
+        return view
+    hashes: dict[int, str] = {}
+    error = None
+    for height in heights:
+        try:
+            if height <= view.status.height:
+                hashes[height] = client.block_hash(height)
+        except ChainopsError as exc:
+            error = exc.message
+    return dataclasses.replace(view, hashes=hashes, error=error)
+
+
+def _signing(
+    views: t.Sequence[View],
+    clients: t.Mapping[str, NodeClient],
+    heights: tuple[int, ...],
+    window: int,
+    pool: concurrent.futures.Executor,
+) -> Signing | None:
+    """Signatures on the last blocks, from a node that most agree with. None where blocks carry none, or nobody could be read."""
+    if not heights or window < 1:
+        return None
+    block_hash, _others = differing(views, heights[-1])
+    trusted = [view.name for view in views if block_hash is not None and view.hashes.get(heights[-1]) == block_hash]
+    if not trusted:
+        return None
+    wanted = [height for height in range(heights[-1], heights[-1] - window, -1) if height > 1]
+    try:
+        if not wanted or clients[trusted[0]].block(wanted[0]).signers is None:
+            return None
+    except ChainopsError:
+        return None
+    # One thread a node: blocks are shared out, as all these nodes have the same ones.
+    shares = {name: wanted[index :: len(trusted)] for index, name in enumerate(trusted)}
+    try:
+        read = list(pool.map(lambda name: [clients[name].block(height).signers for height in shares[name]], trusted))
+    except ChainopsError:
+        return None  # a node went away while it was read: then nobody is known to have signed anything
+    signed: dict[str, int] = {}
+    blocks = 0
+    for signers in (signers for share in read for signers in share):
+        if signers is None:
+            return None
+        blocks += 1
+        for address in set(signers):
+            signed[address] = signed.get(address, 0) + 1
+    return Signing(blocks, signed)
