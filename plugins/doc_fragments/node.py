@@ -5,23 +5,27 @@ from __future__ import annotations
 
 
 class ModuleDocFragment:
-    """Options of ``_module/options.py: NODE``."""
+    """Documentation of the options in C(NODE) of C(module_utils/_module/options.py)."""
 
     DOCUMENTATION = r"""
 options:
   chain:
-    description: Name of the chain adapter.
+    description:
+      - Which kind of node this is; the name of an adapter.
     type: str
     default: xai
   api_url:
-    description: Where the node's HTTP API answers, as seen from where the module runs.
+    description:
+      - Where the node's HTTP API answers, for example V(http://127.0.0.1:8545), as seen from where the module runs.
     type: str
     required: true
   api_key:
-    description: API key of the node, for what it doesn't allow to everybody.
+    description:
+      - Key for requests that need one. Reading needs none.
     type: str
   timeout:
-    description: Seconds to wait for a connection and for each answer.
+    description:
+      - Seconds a single answer may take.
     type: float
     default: 10.0
 """

@@ -105,8 +105,8 @@ def restore(
         places = _places(manifest, real, instance, only)
         with storage(f"restore snapshot {manifest.header['snapshot_id']}"):
             swap.prepare(places)
-            _room(manifest, places)
             try:
+                _room(manifest, places)
                 method = ""
                 kept: tuple[str, ...] = ()
                 mark: Watermark | None = None

@@ -336,6 +336,8 @@ def _working(spec: SnapshotSpec) -> t.Iterator[tuple[tuple[Root, ...], str, str]
     roots = resolve(spec.roots)
     hot = hot_path(spec.snapshots_dir, spec.snapshot_id)
     for root in roots:
+        if not os.path.exists(root.path):
+            raise InputError(f"root {root.name}: {root.path} does not exist", root=root.name, path=root.path)
         if os.path.realpath(spec.snapshots_dir).startswith(root.path + "/") and f"{root.path}/.chainops/" not in f"{hot}/":
             raise InputError(f"snapshots would be kept inside root {root.name} ({root.path}); keep them outside", root=root.name)
     if os.path.isdir(sealed_path(spec.snapshots_dir, spec.snapshot_id)):

@@ -150,7 +150,9 @@ def finish(data_dir: str, instance: str) -> Swapped | None:
         seconds = time.monotonic() - began
         touched = {os.path.dirname(decode(pair[side])) for pair in value["pairs"] for side in ("live", "staged")}
         for folder in sorted(touched):
-            files.fsync_dir(os.fsdecode(folder))
+            # An earlier try may have got as far as giving the old tree its lasting name.
+            with contextlib.suppress(FileNotFoundError):
+                files.fsync_dir(os.fsdecode(folder))
         places = [
             Place(p["root"], os.fsdecode(decode(p["live"])), os.fsdecode(decode(p["staged"])), p["kind"]) for p in value["places"]
         ]

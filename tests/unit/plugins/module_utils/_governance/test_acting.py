@@ -7,7 +7,13 @@ import pathlib
 import typing as t
 
 import pytest
-from conftest import (
+
+from ansible_collections.chainops.validator.plugins.module_utils._chain import xai_tx
+from ansible_collections.chainops.validator.plugins.module_utils._core.clock import Clock
+from ansible_collections.chainops.validator.plugins.module_utils._core.errors import HttpError, InputError, Refused, WaitTimeout
+from ansible_collections.chainops.validator.plugins.module_utils._governance import acting, signing
+from ansible_collections.chainops.validator.plugins.module_utils._governance.tally import Tally
+from ansible_collections.chainops.validator.tests.unit.plugins.module_utils._governance.chain_in_memory import (
     CHAIN_ID,
     ID,
     Chain,
@@ -22,12 +28,6 @@ from conftest import (
     rollback,
     vote,
 )
-
-from ansible_collections.chainops.validator.plugins.module_utils._chain import xai_tx
-from ansible_collections.chainops.validator.plugins.module_utils._core.clock import Clock
-from ansible_collections.chainops.validator.plugins.module_utils._core.errors import HttpError, InputError, Refused, WaitTimeout
-from ansible_collections.chainops.validator.plugins.module_utils._governance import acting, signing
-from ansible_collections.chainops.validator.plugins.module_utils._governance.tally import Tally
 
 
 class FakeClock(Clock):

@@ -7,10 +7,10 @@ import copy
 import typing as t
 
 import pytest
-from conftest import payload
 
 from ansible_collections.chainops.validator.plugins.module_utils._core.errors import InputError
 from ansible_collections.chainops.validator.plugins.module_utils._governance import binding
+from ansible_collections.chainops.validator.tests.unit.plugins.module_utils._governance.chain_in_memory import payload
 
 SHA = "ab" * 32
 

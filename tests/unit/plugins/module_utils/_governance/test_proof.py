@@ -8,7 +8,6 @@ import json
 import typing as t
 
 import pytest
-from conftest import CHAIN_ID, ID, Chain, execution, payload, proposal, review, rollback, vote
 
 from ansible_collections.chainops.validator.plugins.module_utils._chain import xai_tx
 from ansible_collections.chainops.validator.plugins.module_utils._core import canonical
@@ -18,6 +17,17 @@ from ansible_collections.chainops.validator.plugins.module_utils._governance imp
 from ansible_collections.chainops.validator.plugins.module_utils._governance import signing
 from ansible_collections.chainops.validator.plugins.module_utils._governance.model import Policy
 from ansible_collections.chainops.validator.plugins.module_utils._governance.tally import Verdict
+from ansible_collections.chainops.validator.tests.unit.plugins.module_utils._governance.chain_in_memory import (
+    CHAIN_ID,
+    ID,
+    Chain,
+    execution,
+    payload,
+    proposal,
+    review,
+    rollback,
+    vote,
+)
 
 SHA = "ab" * 32
 Proof = t.Dict[str, t.Any]

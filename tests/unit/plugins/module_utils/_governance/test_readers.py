@@ -10,12 +10,12 @@ import time
 import typing as t
 
 import pytest
-from conftest import Chain, Client, vote
 
 from ansible_collections.chainops.validator.plugins.module_utils._core.errors import HttpError, InputError, Unreachable
 from ansible_collections.chainops.validator.plugins.module_utils._governance import readers as reading
 from ansible_collections.chainops.validator.plugins.module_utils._governance.cache import Cache
 from ansible_collections.chainops.validator.plugins.module_utils._governance.readers import Reader, Reading, required_readers
+from ansible_collections.chainops.validator.tests.unit.plugins.module_utils._governance.chain_in_memory import Chain, Client, vote
 
 
 def ask(clients: t.Mapping[str, Client], **options: t.Any) -> Reading:
@@ -71,14 +71,14 @@ def forge_hash(raw: dict[str, t.Any]) -> None:
 
 def fork(raw: dict[str, t.Any]) -> None:
     if raw["index"] >= 2:
-        raw["hash"] = "e" + raw["hash"][1:]
+        raw["hash"] = "fork" + raw["hash"][4:]
     if raw["index"] >= 3:
-        raw["previous_hash"] = "e" + raw["previous_hash"][1:]
+        raw["previous_hash"] = "fork" + raw["previous_hash"][4:]
 
 
 def other_chain(raw: dict[str, t.Any]) -> None:
-    raw["hash"] = "d" + raw["hash"][1:]
-    raw["previous_hash"] = raw["previous_hash"] and "d" + raw["previous_hash"][1:]
+    raw["hash"] = "other" + raw["hash"][5:]
+    raw["previous_hash"] = "other" + raw["previous_hash"][5:]
 
 
 def rubbish(raw: dict[str, t.Any]) -> None:

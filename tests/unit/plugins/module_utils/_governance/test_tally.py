@@ -7,13 +7,22 @@ import time
 import typing as t
 
 import pytest
-from conftest import ID, execution, implementation, payload, proposal, review, rollback, vote
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ansible_collections.chainops.validator.plugins.module_utils._core.errors import InputError
 from ansible_collections.chainops.validator.plugins.module_utils._governance.model import Policy, Record, Thresholds
 from ansible_collections.chainops.validator.plugins.module_utils._governance.tally import ChainRule, Tally, decide, tally
+from ansible_collections.chainops.validator.tests.unit.plugins.module_utils._governance.chain_in_memory import (
+    ID,
+    execution,
+    implementation,
+    payload,
+    proposal,
+    review,
+    rollback,
+    vote,
+)
 
 Act = t.Tuple[str, t.Dict[str, t.Any]]
 
