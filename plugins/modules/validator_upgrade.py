@@ -9,13 +9,13 @@ module: validator_upgrade
 short_description: One host's upgrade, or its way back, as a transaction on that host
 version_added: 0.1.0
 description:
-  - Writes the plan of a turn on the host, starts the engine there and waits for it. The engine is one process that does everything
-    between stopping the old release and the first block of the new one, writes down each step before it takes it, and ends the
-    turn by itself, new or old, when nobody is there any more.
-  - What is checked before anything is touched - the governance proof against the blocks of the host's own node, the fencing token,
-    drain receipts, the release, space, the storage level - is checked again by the engine.
-  - The new release must follow the chain - run from the very archive, sign with the expected key, advance, have its peers' blocks -
-    or the engine puts the host back. A node that says it is healthy and stays at its height is put back.
+  - Writes the plan of a turn on the host, starts the engine there and waits for it. The engine is one process that does
+    everything between stopping the old release and the first block of the new one, writes down each step before it takes it,
+    and ends the turn by itself, new or old, when nobody is there any more.
+  - Before anything is touched, the engine checks the governance proof against the blocks of the host's own node, the fencing
+    token, drain receipts, the release, space and the storage level.
+  - The new release must run from the very archive, sign with the expected key, advance, and have its peers' blocks, or the engine
+    puts the host back. A node that says it is healthy and stays at its height is put back.
   - A call with the turn_id of a turn that is under way waits for that turn. A call with the turn_id of one that has ended returns
     what it came to. To try again after a turn was put back, use another turn_id.
 author:
@@ -87,7 +87,8 @@ options:
     required: true
   snapshot_id:
     description:
-      - Names the snapshot that this turn seals and would return to. A hot one under this name is brought up to date before the stop.
+      - Names the snapshot that this turn seals and would return to.
+      - A hot one under this name is brought up to date before the stop.
       - By default C(turn-<turn_id>).
     type: str
   rollback_point:
@@ -117,7 +118,8 @@ options:
     default: in_place
   proof:
     description:
-      - What M(chainops.validator.governance_proposal_info) returned as C(proof). Required for O(state=upgraded); the host checks it.
+      - What M(chainops.validator.governance_proposal_info) returned as C(proof).
+      - Required for O(state=upgraded). The host checks it again.
     type: dict
   fence_token:
     description: The token that M(chainops.validator.rollout_lock) gave. A lower one than the host has seen is refused.

@@ -51,7 +51,9 @@ EXAMPLES = r"""
 
 RETURN = r"""
 running:
-  description: The release that the node's process uses. RV(running.sha256) is null where it can't be told or isn't content-addressed.
+  description:
+    - The release that the node's process uses.
+    - RV(running.sha256) is null where it can't be told or isn't content-addressed.
   returned: success
   type: dict
   sample:

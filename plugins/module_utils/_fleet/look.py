@@ -17,6 +17,9 @@ from .network import Json, Limits, Signing, View, differing, heights_to_compare,
 #: Nodes may differ at the tip, or trail, for a moment: it counts when it is still so after this (seconds, times).
 AGAIN = (2.0, 4)
 
+#: A validator that is none of our nodes is there when it signed one of this many of the newest blocks.
+LATELY = 5
+
 
 @dataclasses.dataclass(frozen=True)
 class Node:
@@ -119,17 +122,18 @@ def _signing(
     except ChainopsError:
         return None
     # One thread a node: blocks are shared out, as all these nodes have the same ones.
-    shares = {name: wanted[index :: len(trusted)] for index, name in enumerate(trusted)}
+    shares = [wanted[index :: len(trusted)] for index in range(len(trusted))]
     try:
-        read = list(pool.map(lambda name: [clients[name].block(height).signers for height in shares[name]], trusted))
+        read = list(pool.map(_signers, [clients[name] for name in trusted], shares))
     except ChainopsError:
         return None  # a node went away while it was read: then nobody is known to have signed anything
+    signers = {height: addresses for share in read for height, addresses in share.items()}
     signed: dict[str, int] = {}
-    blocks = 0
-    for signers in (signers for share in read for signers in share):
-        if signers is None:
-            return None
-        blocks += 1
-        for address in set(signers):
+    for addresses in signers.values():
+        for address in addresses:
             signed[address] = signed.get(address, 0) + 1
-    return Signing(blocks, signed)
+    return Signing(len(wanted), signed, frozenset().union(*(signers[height] for height in wanted[:LATELY])))
+
+
+def _signers(client: NodeClient, heights: t.Sequence[int]) -> dict[int, frozenset[str]]:
+    return {height: frozenset(client.block(height).signers or ()) for height in heights}

@@ -160,7 +160,7 @@ class Engine:
             self.log.records,
             start + seconds,
             action.in_doubt,
-            lambda **facts: self._write(kind="note", step=step.name, facts=facts),
+            lambda **facts: self._write(kind="note", step=step.name, way=way, facts=facts),
             self.clock,
         )
         stuck = False

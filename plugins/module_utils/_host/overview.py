@@ -39,7 +39,8 @@ def look(
             return otherwise
 
     node = service.make(service_spec, home)
-    running = attempt(lambda: _running(node, home, link), {"pid": None, "path": None, "sha256": None, "how": "it can't be told"})
+    unknown = {"pid": None, "path": None, "sha256": None, "how": "it can't be told"}
+    running: dict[str, t.Any] = attempt(lambda: _running(node, home, link), unknown)
     running["link"] = attempt(lambda: release.target(link), None)
     running["level"] = attempt(lambda: chain_adapter(chain).storage_level(data_dir), None) if data_dir else None
     turns = [found for name in _turn_names(home)[:limit] if (found := attempt(lambda: control.outcome(home, name), None))]  # noqa: B023

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import os
+import time
 
 
 def _stat(pid: int) -> list[str] | None:
@@ -31,13 +32,12 @@ def start_ticks(pid: int) -> int | None:
 
 
 def started_at(pid: int) -> float | None:
-    """When the process started, seconds since the epoch, to a hundredth of a second or so."""
+    """When the process started, seconds since the epoch as the clock counts now, to a hundredth of a second or so."""
     ticks = start_ticks(pid)
     if ticks is None:
         return None
-    with open("/proc/stat", encoding="ascii", errors="replace") as stream:
-        boot = next(int(line.split()[1]) for line in stream if line.startswith("btime "))
-    return boot + ticks / os.sysconf("SC_CLK_TCK")
+    age = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+    return time.time() - age
 
 
 def paths(pid: int) -> tuple[str, ...]:

@@ -14,6 +14,9 @@ from .._core import files
 from .._core.errors import InputError, IntegrityError, Refused
 from . import procs
 
+#: How coarsely the kernel tells when processes started and links changed, in seconds.
+CLOCK_GRAIN = 0.05
+
 _DIGEST = re.compile(r"[0-9a-f]{64}\Z")
 
 
@@ -107,7 +110,7 @@ def running(pid: int, link: str, releases: str, others: t.Iterable[str] = ()) ->
         return Running(pid, None, None, "no file of a release in use")
     if not any(argument == link or argument.startswith(link.rstrip("/") + "/") for argument in arguments):
         return Running(pid, None, None, f"no file of a release in use, and not started through {link}")
-    if os.lstat(link).st_ctime > started:
+    if os.lstat(link).st_ctime > started + CLOCK_GRAIN:
         return Running(pid, None, None, f"{link} was switched after the process started")
     path = os.path.realpath(link)
     return Running(pid, path, digest_of(path), "started through the link")

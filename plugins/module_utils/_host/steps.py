@@ -92,7 +92,7 @@ class HostEffects:
 
     # -- looking --------------------------------------------------------------------------------------------------------
 
-    def _client(self, url: str | None = None, timeout: float = PEER_TIMEOUT) -> NodeClient:
+    def _client(self, url: str | None = None, timeout: float = 10.0) -> NodeClient:
         return self.adapter.client(url or str(self.body["api_url"]), timeout=timeout)
 
     def _peers(self) -> list[str]:
@@ -106,7 +106,7 @@ class HostEffects:
         """What at least half of the answering peers have reached; None when none answers (or there are none)."""
 
         def height(url: str) -> dict[str, t.Any] | None:
-            client = self._client(url)
+            client = self._client(url, PEER_TIMEOUT)
             try:
                 return {"height": client.status().height}
             except ChainopsError:
@@ -189,7 +189,6 @@ class HostEffects:
             status = client.status()
             if self.address and status.address and status.address.lower() != self.address.lower():
                 problems.append(f"the node signs as {status.address}, not as {self.address}")
-            self._equivocations_before = self._equivocations(client)
         finally:
             client.close()
         return {
@@ -201,11 +200,9 @@ class HostEffects:
             "genesis_hash": status.genesis_hash,
             "version": status.version,
             "address": status.address,
-            "equivocations": self._equivocations_before,
+            "equivocations": self._known_equivocations(),
             "signs": self._is_validator(),
         }
-
-    _equivocations_before: int | None = None
 
     def _is_validator(self) -> bool:
         client = self._client()
@@ -216,6 +213,19 @@ class HostEffects:
         finally:
             client.close()
 
+    def _known_equivocations(self) -> int | None:
+        """The most that this node or any peer knows of."""
+        known: list[int] = []
+        for url in (None, *self._peers()):
+            client = self._client(url, PEER_TIMEOUT)
+            try:
+                count = self._equivocations(client)
+            finally:
+                client.close()
+            if count is not None:
+                known.append(count)
+        return max(known, default=None)
+
     def _equivocations(self, client: NodeClient) -> int | None:
         """Equivocations this node knows of the expected key; None where it isn't told."""
         if not self.address:
@@ -224,7 +234,9 @@ class HostEffects:
             found = client.equivocations()
         except ChainopsError:
             return None
-        return sum(1 for item in found if str(item.get("address", "")).lower() == self.address.lower())
+        # Some nodes only count, and name nobody: then it may be ours.
+        ours = (item for item in found if str(item.get("address") or self.address).lower() == self.address.lower())
+        return sum(int(item.get("count", 1)) for item in ours)
 
     def _check_proof(self, context: Context, problems: list[str]) -> dict[str, t.Any]:
         """Forward needs a proof that is valid now; putting back needs only that the host was changed under one."""
@@ -304,7 +316,7 @@ class HostEffects:
         if not known:
             check = turn.facts(context.records, "check")
             network = self._network_height()
-            client = self._client()
+            client = self._client(timeout=PEER_TIMEOUT)
             try:
                 status = client.status()
                 height, tip = status.height, status.tip_hash
@@ -406,17 +418,19 @@ class HostEffects:
         if pid is None:
             self._alone()
             pid = self.service.start(context.left())
-        return {"pid": pid}
+        return {"pid": pid, "ticks": procs.start_ticks(pid)}
 
     def _do_probe(self, context: Context) -> dict[str, t.Any]:
         check, stop = turn.facts(context.records, "check"), turn.facts(context.records, "stop")
         options = self.body["probe"]
-        watch = Watch(self, context, check, stop, str(self.new["path"]), int(options["height_advance"]))
+        started = turn.facts(context.records, "start")
+        watch = Watch(self, context, stop, str(self.new["path"]), int(options["height_advance"]), started)
         wanted = watch.wanted(
             version=self.new.get("version"),
             max_lag=int(options["max_lag"]),
             min_peers=self._min_peers(),
             must_sign=bool(options["signs"]) and bool(check.get("signs")),
+            equivocations=check.get("equivocations"),
         )
         found = watch.until_followed(wanted)
         mark = self._mark()
@@ -483,8 +497,9 @@ class HostEffects:
         if pid is None:
             self._alone()
             pid = self.service.start(context.left())
-        watch = Watch(self, context, check, stop or check, str(self.old["path"]), 1)
-        wanted = watch.wanted(version=None, max_lag=10**9, min_peers=min(1, self._min_peers()), must_sign=False)
+        started = {"pid": pid, "ticks": procs.start_ticks(pid)}
+        watch = Watch(self, context, stop or check, str(self.old["path"]), 1, started if pid != was else {})
+        wanted = watch.wanted(version=None, max_lag=10**9, min_peers=min(1, self._min_peers()))
         found: dict[str, t.Any]
         try:
             found = {**watch.until_followed(wanted, restarts=True), "follows": True}
@@ -504,21 +519,22 @@ class Watch:
         self,
         host: HostEffects,
         context: Context,
-        check: t.Mapping[str, t.Any],
         stop: t.Mapping[str, t.Any],
         path: str,
         advance: int,
+        started: t.Mapping[str, t.Any],
     ) -> None:
+        """``started``: pid and start ticks of the process that the engine itself started through the link."""
+        self.started = started
         self.host = host
         self.context = context
-        self.check = check
         self.path = os.path.realpath(path)
         self.advance = advance
         self.own_at_stop = int(stop["height"])
         self.floor = max(self.own_at_stop, int(stop.get("network_height") or 0))
         self.clock = host.clock
-        self.client = host._client()
-        self.peers = {url: host._client(url) for url in host._peers()}
+        self.client = host._client(timeout=PEER_TIMEOUT)
+        self.peers = {url: host._client(url, PEER_TIMEOUT) for url in host._peers()}
         self.seen: dict[str, dict[str, t.Any] | None] = dict.fromkeys(self.peers)
         self.asked: dict[str, concurrent.futures.Future[dict[str, t.Any] | None]] = {}
         self.pool = concurrent.futures.ThreadPoolExecutor(max_workers=max(1, len(self.peers)))
@@ -527,7 +543,9 @@ class Watch:
         self.signed_upto: int | None = None
         self.equivocations: int | None = None
 
-    def wanted(self, *, version: str | None, max_lag: int, min_peers: int, must_sign: bool) -> probe.Wanted:
+    def wanted(
+        self, *, version: str | None, max_lag: int, min_peers: int, must_sign: bool = False, equivocations: int | None = None
+    ) -> probe.Wanted:
         return probe.Wanted(
             release=self.path,
             version=version,
@@ -536,7 +554,7 @@ class Watch:
             advance=self.advance,
             max_lag=max_lag,
             min_peers=min_peers,
-            equivocations=self.check.get("equivocations"),
+            equivocations=equivocations,
             must_sign=must_sign,
         )
 
@@ -586,12 +604,16 @@ class Watch:
         if pid is None:
             return probe.Sample(alive=False)
         running = self.host._running(pid)
+        if running.path is None and self.started == {"pid": pid, "ticks": procs.start_ticks(pid)}:
+            # The engine started this very process after it had switched the link.
+            running = dataclasses.replace(running, path=os.path.realpath(self.host.link))
         try:
             status = self.client.status()
         except (HttpError, Unreachable, IntegrityError):
             return probe.Sample(alive=True, release=running.path)
         self._ask_peers(status.height)
         self._signatures(status.height)
+        self._count_equivocations(self.client)
         return probe.Sample(
             alive=True,
             release=running.path,
@@ -622,12 +644,15 @@ class Watch:
             height = client.status().height
             compared = min(own, height)
             answer = {"height": height, "compared": compared, "hash": client.block_hash(compared), "same": False}
-            known = self.host._equivocations(client)
-            if known is not None:
-                self.equivocations = max(known, self.equivocations or 0)
+            self._count_equivocations(client)
             return answer
         except ChainopsError:
             return None
+
+    def _count_equivocations(self, client: NodeClient) -> None:
+        known = self.host._equivocations(client)
+        if known is not None:
+            self.equivocations = max(known, self.equivocations or 0)
 
     def _own_hash(self, height: int) -> str | None:
         try:

@@ -12,7 +12,7 @@ Records of a journal, in order of writing (every one carries ``mono``, ``wall`` 
     {"kind": "open", "plan_sha256": digest}                  the plan this journal belongs to; the first record
     {"kind": "session", "engine": sha256, "pid": int}        an engine began to work on this journal
     {"kind": "begin", "step": name, "way": "forward"|"undo"}  written before the effect
-    {"kind": "note",  "step": name, "facts": {...}}           something to remember before the effect goes on
+    {"kind": "note",  "step": name, "way": ..., "facts": {...}}  something to remember before the effect goes on
     {"kind": "done",  "step": name, "way": ..., "facts": {...}, "seconds": float}
     {"kind": "fail",  "step": name, "way": ..., "error": {...}, "seconds": float}
     {"kind": "back",  "reason": str}                          from here on only undoing
@@ -307,11 +307,11 @@ def facts(records: t.Sequence[Record], step: str, way: str = FORWARD) -> dict[st
     return dict(record["facts"]) if record else {}
 
 
-def notes(records: t.Sequence[Record], step: str) -> dict[str, t.Any]:
-    """Everything noted for a step, later notes over earlier ones."""
+def notes(records: t.Sequence[Record], step: str, way: str = FORWARD) -> dict[str, t.Any]:
+    """Everything noted for a step one way, later notes over earlier ones."""
     merged: dict[str, t.Any] = {}
     for record in records:
-        if record.get("kind") == "note" and record.get("step") == step:
+        if record.get("kind") == "note" and record.get("step") == step and record.get("way") == way:
             merged.update(record["facts"])
     return merged
 
@@ -383,12 +383,13 @@ def result(plan: Plan, records: t.Sequence[Record]) -> dict[str, t.Any]:
 
 def _window(records: t.Sequence[Record], seen: History) -> float | None:
     """Seconds from the stop signal to the first healthy, advancing answer; of the old release when it was put back."""
-    begin = next((r for r in records if r.get("kind") == "note" and r.get("step") == "stop"), None)
+    noted = [record for record in records if record.get("kind") == "note"]
+    begin = next((record for record in noted if (record["step"], record["way"]) == ("stop", FORWARD)), None)
     if begin is None:
         return None
-    way = "stop" if seen.back is not None else "probe"
-    for record in records:
-        if record.get("kind") == "note" and record.get("step") == way and "advancing" in record["facts"]:
+    end = ("stop", UNDO) if seen.back is not None else ("probe", FORWARD)
+    for record in noted:
+        if (record["step"], record["way"]) == end and "advancing" in record["facts"]:
             return round(between(begin, record), 3)
     return None
 

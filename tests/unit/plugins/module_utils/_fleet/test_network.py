@@ -153,6 +153,24 @@ def test_a_validator_of_somebody_else_is_there_when_it_signs(net):
     assert "50.0 %" in network.blockers(answer, "v0")[0]
 
 
+def test_a_validator_of_somebody_else_that_signed_only_before_is_away(net):
+    routes = four()
+    for height in range(26, 31):
+        for one in routes:
+            one[f"/blocks/{height}"] = fakes.block(height, signers=fakes.VALIDATORS[:3])
+    nodes, _servers = net(*routes[:2])
+    assert [row["online"] for row in ask(nodes)["validators"]] == [True, True, True, False]
+
+
+def test_an_unreachable_node_nobody_can_place_makes_the_others_validators_unknown(net):
+    nodes, _servers = net(*four()[:3])
+    answer = ask([*nodes, DEAD])
+    assert [row["online"] for row in answer["validators"]] == [True, True, True, None]
+    assert answer["power_offline_fraction"] == 0.25
+    assert "50.0 %" in network.blockers(answer, "v0")[-1]
+    assert "nobody knows which validator dead is" in network.blockers(answer, "dead")
+
+
 def test_a_node_that_answers_and_does_not_sign_is_away(net):
     routes = four()
     for height in range(1, 31):
