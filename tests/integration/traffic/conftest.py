@@ -178,3 +178,123 @@ def ansible() -> t.Callable[..., dict[str, t.Any]]:
         return t.cast("dict[str, t.Any]", json.loads(done.stdout.strip().splitlines()[-1]))
 
     return call
+
+
+PROMETHEUS = """
+global: {{scrape_interval: 500ms, evaluation_interval: 500ms}}
+alerting: {{alertmanagers: [{{static_configs: [{{targets: ["127.0.0.1:{alertmanager}"]}}]}}]}}
+rule_files: [{folder}/rules.yml]
+scrape_configs:
+  - job_name: xai-node
+    static_configs:
+{targets}
+"""
+
+RULES = """
+groups:
+  - name: nodes
+    rules:
+      - {alert: NodeDown, expr: 'up{job="xai-node"} == 0', labels: {severity: critical}}
+      - {alert: FewPeers, expr: 'xai_peers_connected < 1', labels: {severity: warning}}
+      - {alert: NeverFires, expr: 'rate(xai_no_such_total[1m]) > 0'}
+      - {record: 'job:xai_peers:sum', expr: 'sum by (job) (xai_peers_connected)'}
+"""
+
+
+class Exporter:
+    """Serves whatever text ``metrics`` holds; None = refuses to."""
+
+    def __init__(self) -> None:
+        self.metrics: t.Callable[[], str | None] = lambda: ""
+        exporter = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                text = exporter.metrics()
+                self.send_response(500 if text is None else 200)
+                self.send_header("Content-Type", "text/plain; version=0.0.4")
+                self.end_headers()
+                self.wfile.write((text or "").encode())
+
+            def log_message(self, *args: t.Any) -> None:
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.port = int(self.server.server_address[1])
+        threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+
+
+class Monitoring:
+    """A real Prometheus and a real Alertmanager, and four exporters that they watch as val1 to val4."""
+
+    def __init__(self, folder: pathlib.Path) -> None:
+        self.folder = folder
+        self.exporters = {f"val{n}": Exporter() for n in range(1, 5)}
+        began = time.time()
+        for number, exporter in enumerate(self.exporters.values()):
+            exporter.metrics = lambda n=number: (
+                f"xai_peers_connected 3\nxai_chain_height {int((time.time() - began) * 2)}\nxai_lag {n + time.time() % 1}\n"
+            )
+        ports = {"prometheus": free_port(), "alertmanager": free_port()}
+        self.url = f"http://127.0.0.1:{ports['prometheus']}"
+        self.alertmanager_url = f"http://127.0.0.1:{ports['alertmanager']}"
+        targets = "\n".join(
+            f'      - {{targets: ["127.0.0.1:{e.port}"], labels: {{instance: "{name}:8545"}}}}'
+            for name, e in self.exporters.items()
+        )
+        (folder / "prometheus.yml").write_text(
+            PROMETHEUS.format(folder=folder, targets=targets, alertmanager=ports["alertmanager"])
+        )
+        (folder / "rules.yml").write_text(RULES)
+        (folder / "alertmanager.yml").write_text("route: {receiver: operators}\nreceivers: [{name: operators}]\n")
+        self.log = (folder / "monitoring.log").open("wb")
+        self.processes = {
+            "prometheus": self._start(
+                "prometheus",
+                f"--config.file={folder}/prometheus.yml",
+                f"--storage.tsdb.path={folder}/tsdb",
+                f"--web.listen-address=127.0.0.1:{ports['prometheus']}",
+                "--web.enable-lifecycle",
+            ),
+            "alertmanager": self._start(
+                "prometheus-alertmanager",
+                f"--config.file={folder}/alertmanager.yml",
+                f"--storage.path={folder}/alertmanager",
+                f"--web.listen-address=127.0.0.1:{ports['alertmanager']}",
+                "--cluster.listen-address=",
+            ),
+        }
+        for url in (self.url, self.alertmanager_url):
+            until(lambda url=url: urllib.request.urlopen(f"{url}/-/ready", timeout=2).status == 200, f"{url} is ready", 30)
+
+    def _start(self, name: str, *arguments: str) -> subprocess.Popen[bytes]:
+        return subprocess.Popen([program(name), *arguments], stdout=self.log, stderr=subprocess.STDOUT)
+
+    def stop(self, name: str) -> None:
+        process = self.processes.pop(name)
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    def close(self) -> None:
+        for name in list(self.processes):
+            self.stop(name)
+        self.log.close()
+        for exporter in self.exporters.values():
+            exporter.close()
+
+
+@pytest.fixture(scope="module")
+def monitoring(tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[Monitoring]:
+    running = Monitoring(tmp_path_factory.mktemp("monitoring"))
+    try:
+        yield running
+    finally:
+        running.close()
