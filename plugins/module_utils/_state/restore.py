@@ -94,6 +94,11 @@ def restore(
     """
     start = CLOCK.monotonic()
     manifest = _sealed(snapshot_path, expect)
+    if manifest.header.get("live"):
+        raise Refused(
+            f"snapshot {manifest.header['snapshot_id']} was sealed beside a running node, for rehearsals; it is not a rollback point",
+            snapshot_id=manifest.header["snapshot_id"],
+        )
     real = resolve(roots)
     data = data_root(real).path
     instance = str(manifest.header["instance"])
