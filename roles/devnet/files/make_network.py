@@ -1,15 +1,15 @@
 # Copyright (c) 2026 chainops.validator contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Makes what a new network of reference nodes starts from, once; what is there already stays as it is.
+"""Makes what a new network of reference nodes starts from, once, under the names that the inventory has.
 
     make_network.py DIRECTORY CHAIN_ID VALIDATOR... [--accounts NAME...]
 
-    DIRECTORY/genesis.json             the same for every node: validators with equal power, funded accounts
-    DIRECTORY/identities/NAME.json     each validator's signing key (secret)
-    DIRECTORY/accounts/NAME.json       keys of the funded accounts (secret)
-    DIRECTORY/accounts/NAME.key        the private key of the same alone, as modules take it (secret)
-    DIRECTORY/public.json              {"validators": {NAME: address}, "accounts": {NAME: address}}
+What refnode.genesis makes (genesis.json, accounts.json, network.json), and beside it:
+
+    DIRECTORY/identities/NAME.json  each validator's node_identity.json (secret)
+    DIRECTORY/accounts/NAME.key     private key of each funded account, hex, as modules take it (secret)
+    DIRECTORY/public.json           {"chain_id", "validators": {NAME: address}, "accounts": {NAME: address}}
 
 Prints `made` or `kept`. Needs `cryptography` in the interpreter that runs it.
 """
@@ -20,16 +20,14 @@ import argparse
 import json
 import os
 import pathlib
+import shutil
 import sys
-import time
-import typing as t
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 
-from refnode import keys, tx
+from refnode import genesis
 
-POWER = 100
-COINS = 1_000_000
+BALANCE = 100_000.0
 
 
 def write(path: pathlib.Path, text: str, mode: int) -> None:
@@ -39,8 +37,23 @@ def write(path: pathlib.Path, text: str, mode: int) -> None:
         file.write(text)
 
 
-def pretty(value: t.Any) -> str:
-    return json.dumps(value, indent=2, sort_keys=True) + "\n"
+def make(directory: pathlib.Path, chain_id: str, validators: list[str], accounts: list[str]) -> None:
+    network = genesis.make(str(directory), validators=len(validators), accounts=len(accounts), chain_id=chain_id, balance=BALANCE)
+    people = json.loads((directory / "accounts.json").read_text(encoding="utf-8"))["accounts"]
+    for number, name in enumerate(validators, 1):
+        identity = (directory / "validators" / str(number) / "node_identity.json").read_text(encoding="utf-8")
+        write(directory / "identities" / f"{name}.json", identity, 0o600)
+    # Under their names they are told once; a key lies in one place.
+    shutil.rmtree(directory / "validators")
+    for name, person in zip(accounts, people):
+        write(directory / "accounts" / f"{name}.key", person["private_key"] + "\n", 0o600)
+    public = {
+        "chain_id": chain_id,
+        "validators": {name: one["address"] for name, one in zip(validators, network["validators"])},
+        "accounts": {name: person["address"] for name, person in zip(accounts, people)},
+    }
+    # Last: it says that all the rest is there.
+    write(directory / "public.json", json.dumps(public, indent=2) + "\n", 0o644)
 
 
 def main() -> int:
@@ -49,41 +62,16 @@ def main() -> int:
     parser.add_argument("chain_id")
     parser.add_argument("validators", nargs="+")
     parser.add_argument("--accounts", nargs="*", default=[])
-    arguments = parser.parse_args()
-    public = arguments.directory / "public.json"
+    given = parser.parse_args()
+    public = given.directory / "public.json"
     if public.exists():
         made = json.loads(public.read_text(encoding="utf-8"))
-        if sorted(made["validators"]) != sorted(arguments.validators):
-            print(
-                f"{public} is of another set of validators ({', '.join(made['validators'])}): remove the devnet first",
-                file=sys.stderr,
-            )
+        if list(made["validators"]) != given.validators:
+            print(f"{public} is of other validators ({', '.join(made['validators'])}): remove the devnet first", file=sys.stderr)
             return 1
         print("kept")
         return 0
-    identities = {name: keys.new_identity() for name in arguments.validators}
-    accounts = {name: keys.new_account() for name in arguments.accounts}
-    genesis = {
-        "chain_id": arguments.chain_id,
-        "timestamp": int(time.time()),
-        "validators": [
-            {"address": one["address"], "public_key": one["public_key"], "voting_power": POWER} for one in identities.values()
-        ],
-        "accounts": {one["address"]: COINS * tx.UNIT for one in accounts.values()},
-        "faucet_amount": 10.0,
-    }
-    for name, one in identities.items():
-        write(arguments.directory / "identities" / f"{name}.json", pretty(one), 0o600)
-    for name, one in accounts.items():
-        write(arguments.directory / "accounts" / f"{name}.json", pretty(one), 0o600)
-        write(arguments.directory / "accounts" / f"{name}.key", one["private_key"] + "\n", 0o600)
-    write(arguments.directory / "genesis.json", pretty(genesis), 0o644)
-    # Last: it says that all the rest is there.
-    told = {
-        "validators": {name: one["address"] for name, one in identities.items()},
-        "accounts": {name: one["address"] for name, one in accounts.items()},
-    }
-    write(public, pretty(told), 0o644)
+    make(given.directory, given.chain_id, given.validators, given.accounts)
     print("made")
     return 0
 
