@@ -283,10 +283,7 @@ def freeze(spec: SnapshotSpec, facts: dict[str, t.Any], *, live: bool = False, p
         _same_roots(spec, done)
         return load(done)
     with _working(spec) as (roots, hot, method), storage(f"freeze snapshot {spec.snapshot_id}"):
-        if live:
-            result = _quiet_pass(spec, roots, hot, method, patience)
-        else:
-            result = _run_pass(spec, roots, hot, method, None, None)
+        result = _quiet_pass(spec, roots, hot, method, patience) if live else _run_pass(spec, roots, hot, method, None, None)
         entries = _entries(roots, result)
         _finish_directories(hot, entries)
         header: sealed.Header = {
@@ -391,7 +388,8 @@ def _quiet_pass(spec: SnapshotSpec, roots: tuple[Root, ...], hot: str, method: s
             return done
         if CLOCK.monotonic() > ends:
             raise Refused(
-                f"snapshot {spec.snapshot_id}: the directory did not hold still for one pass in {patience:.0f} s; stop the node first",
+                f"snapshot {spec.snapshot_id}: the directory did not hold still for one pass in {patience:.0f} s; "
+                "stop the node first",
                 snapshot_id=spec.snapshot_id,
             )
         CLOCK.sleep(random.uniform(0.02, 0.25))  # noqa: S311 - out of step with the node's own rhythm
