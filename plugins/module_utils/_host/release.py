@@ -88,8 +88,8 @@ def running(pid: int, link: str, releases: str, others: t.Iterable[str] = ()) ->
     """Which release a process uses.
 
     First by what the kernel has resolved: executable, working directory and mapped files under ``releases/<digest>`` (or under
-    one of ``others``, releases that aren't content-addressed). A process that shows nothing there (an interpreter with plain
-    scripts) but was started through the link, and after the link was last switched, runs what the link leads to.
+    one of ``others``, releases that aren't content-addressed); then by a script there that it was given. A process that shows
+    neither but was started through the link, and after the link was last switched, runs what the link leads to.
     """
     roots = {os.path.realpath(path) for path in others}
     releases = os.path.realpath(releases)
@@ -105,6 +105,10 @@ def running(pid: int, link: str, releases: str, others: t.Iterable[str] = ()) ->
     if found:
         return Running(pid, None, None, f"files of {len(found)} releases in use: {', '.join(sorted(found))}")
     arguments = procs.cmdline(pid)
+    named = {root for root in roots for argument in arguments if argument.startswith(root + os.sep)}
+    if len(named) == 1:
+        path = named.pop()
+        return Running(pid, path, digest_of(path), "command line")
     started = procs.started_at(pid)
     if started is None or not os.path.islink(link):
         return Running(pid, None, None, "no file of a release in use")

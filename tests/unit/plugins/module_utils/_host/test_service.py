@@ -1,0 +1,158 @@
+# Copyright (c) 2026 chainops.validator contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+import typing as t
+
+import pytest
+
+from ansible_collections.chainops.validator.plugins.module_utils._core.errors import (
+    InputError,
+    IntegrityError,
+    Refused,
+    WaitTimeout,
+)
+from ansible_collections.chainops.validator.plugins.module_utils._host import install, procs, release, service
+from ansible_collections.chainops.validator.plugins.module_utils._host.paths import Home
+
+OLD, NEW = "a" * 64, "b" * 64
+
+
+@pytest.fixture
+def releases(tmp_path: t.Any) -> str:
+    root = os.path.join(str(tmp_path), "releases")
+    for name in (OLD, NEW):
+        os.makedirs(os.path.join(root, name))
+        with open(os.path.join(root, name, "node.py"), "w", encoding="utf-8") as stream:
+            stream.write("import time\ntime.sleep(60)\n")
+        with open(os.path.join(root, name + ".complete"), "w", encoding="utf-8") as stream:
+            stream.write(name)
+    os.symlink(os.path.join(root, OLD), os.path.join(str(tmp_path), "current"))
+    return root
+
+
+@pytest.fixture
+def spawn() -> t.Iterator[t.Callable[..., int]]:
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(argv: list[str], **options: t.Any) -> int:
+        process = subprocess.Popen(argv, **options)
+        started.append(process)
+        time.sleep(0.2)
+        return process.pid
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def link_of(releases: str) -> str:
+    return os.path.join(os.path.dirname(releases), "current")
+
+
+def test_a_process_is_known_by_its_working_directory(releases: str, spawn: t.Callable[..., int]) -> None:
+    link = link_of(releases)
+    pid = spawn([sys.executable, "node.py"], cwd=link)
+    release.switch(link, os.path.join(releases, NEW))
+    found = release.running(pid, link, releases)
+    assert (found.sha256, found.how) == (OLD, "files in use")
+
+
+def test_a_process_is_known_by_the_script_it_was_given(releases: str, spawn: t.Callable[..., int]) -> None:
+    pid = spawn([sys.executable, os.path.join(releases, OLD, "node.py")])
+    assert release.running(pid, link_of(releases), releases).sha256 == OLD
+
+
+def test_a_process_started_through_the_link_runs_what_it_leads_to_until_the_link_moves(
+    releases: str, spawn: t.Callable[..., int]
+) -> None:
+    link = link_of(releases)
+    pid = spawn([sys.executable, os.path.join(link, "node.py")])
+    assert release.running(pid, link, releases).sha256 == OLD
+    release.switch(link, os.path.join(releases, NEW))
+    found = release.running(pid, link, releases)
+    assert found.sha256 is None and "switched after" in found.how
+    assert release.running(spawn([sys.executable, os.path.join(link, "node.py")]), link, releases).sha256 == NEW
+
+
+def test_an_unknown_process_is_not_guessed_at(releases: str, spawn: t.Callable[..., int]) -> None:
+    assert release.running(spawn(["/bin/sleep", "60"]), link_of(releases), releases).sha256 is None
+    assert release.running(2**22 - 1, link_of(releases), releases).path is None
+
+
+def test_a_release_has_to_be_there_to_its_end(releases: str) -> None:
+    where = os.path.join(releases, NEW)
+    release.require_complete(where, NEW)
+    with pytest.raises(IntegrityError, match="not named after"):
+        release.require_complete(where, OLD)
+    with open(where + ".complete", "w", encoding="utf-8") as stream:
+        stream.write(OLD)
+    with pytest.raises(IntegrityError, match="names another digest"):
+        release.require_complete(where, NEW)
+    os.unlink(where + ".complete")
+    with pytest.raises(IntegrityError, match="not unpacked to its end"):
+        release.require_complete(where, NEW)
+    shutil.rmtree(where)
+    with pytest.raises(IntegrityError, match="not installed"):
+        release.require_complete(where, NEW)
+
+
+def test_a_directory_where_a_link_is_expected_is_left_alone(releases: str) -> None:
+    link = link_of(releases)
+    os.unlink(link)
+    os.mkdir(link)
+    with pytest.raises(Refused, match="not a symbolic link"):
+        release.target(link)
+    with pytest.raises(Refused, match="left alone"):
+        release.switch(link, os.path.join(releases, NEW))
+
+
+def test_a_process_that_ends_wakes_whoever_waits_for_it(spawn: t.Callable[..., int]) -> None:
+    pid = spawn(["/bin/sleep", "0.5"])
+    start = time.monotonic()
+    assert service.wait_gone(pid, 10)
+    assert time.monotonic() - start < 5
+    assert not procs.alive(pid)
+    assert not service.wait_gone(spawn(["/bin/sleep", "60"]), 0.1)
+
+
+def plain(tmp_path: t.Any, argv: list[str]) -> service.Plain:
+    return service.Plain(argv, os.path.join(str(tmp_path), "pid"), Home(str(tmp_path), "node1"))
+
+
+def test_a_plain_process_is_stopped_by_its_signal_and_never_killed_in_silence(tmp_path: t.Any) -> None:
+    deaf = plain(tmp_path, ["/bin/sh", "-c", "trap '' INT; while :; do sleep 0.1; done"])
+    pid = deaf.start(5)
+    time.sleep(0.3)
+    try:
+        assert deaf.start(5) == pid  # it runs already
+        with pytest.raises(WaitTimeout, match="was not killed"):
+            service.stop(deaf, "SIGINT", 0.3, kill=False)
+        assert procs.alive(pid)
+        stopped = service.stop(deaf, "SIGINT", 0.3, kill=True)
+        assert stopped["killed"] and not stopped["clean"]
+    finally:
+        if procs.alive(pid):
+            os.kill(pid, 9)
+    with pytest.raises(InputError, match="unknown signal"):
+        service.number("SIGWHATEVER")
+
+
+def test_the_guard_of_a_unit_lets_only_a_permit_start_it(tmp_path: t.Any) -> None:
+    unit = service.Systemd("xai-node.service", Home(os.path.join(str(tmp_path), "a%b"), "node1"))
+    text = unit.guard_text()
+    assert f"ConditionPathExists=|!{tmp_path}/a%%b/node1/journal/open\n" in text
+    assert "ConditionPathExists=|/run/chainops/node1/permit\n" in text
+    assert "Restart=no" in text
+    for name in ("xai-node", "a/b.service", "x y.service", "-.service/"):
+        with pytest.raises(InputError):
+            service.Systemd(name, Home(str(tmp_path), "node1"))
+    with pytest.raises(InputError, match="unit file"):
+        install._quoted('a"b')
