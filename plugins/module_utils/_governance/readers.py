@@ -204,7 +204,9 @@ class _Session:
 
     def _hello(self, name: str) -> _Hello:
         client = self.clients[name]
-        status, final = client.status(), client.final_height()
+        # In this order: the tip may move between the two questions, but never below what was final.
+        final = client.final_height()
+        status = client.status()
         settled = final if final is not None else status.height - self.confirmations
         if final is not None and final > status.height:
             raise IntegrityError(f"calls height {final} final, but its tip is {status.height}")

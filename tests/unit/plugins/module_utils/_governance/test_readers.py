@@ -255,6 +255,36 @@ def test_a_cache_of_fewer_readers_or_a_damaged_one_is_as_good_as_none(chain: Cha
     assert oct(file.stat().st_mode)[-3:] == "600"
 
 
+def test_a_tip_that_moves_between_two_questions_is_no_contradiction(chain: Chain) -> None:
+    class Moving(Client):
+        def status(self) -> t.Any:
+            seen = super().status()
+            self.chain.mine()
+            return seen
+
+        def final_height(self) -> int | None:
+            seen = super().final_height()
+            self.chain.mine()
+            return seen
+
+    chain.approve()
+    result = ask({name: Moving(chain) for name in "abc"})
+    assert result.problems == ()
+
+
+def test_a_node_that_calls_more_final_than_it_has_is_not_believed(chain: Chain) -> None:
+    class Boasting(Client):
+        def final_height(self) -> int | None:
+            return 10**9
+
+    chain.approve()
+    clients = four(chain)
+    clients["d"] = Boasting(chain)
+    result = ask(clients)
+    assert result.height == 4
+    assert "calls height 1000000000 final" in reason(result, "d")
+
+
 def test_clients_are_closed(chain: Chain) -> None:
     clients = four(chain)
     ask(clients)
