@@ -5,6 +5,9 @@ from __future__ import annotations
 
 import copy
 import json
+import os
+import subprocess
+import sys
 import typing as t
 
 import pytest
@@ -293,3 +296,12 @@ def test_limits_are_listed_plainly() -> None:
     told = " ".join(proof["limits"])
     assert "cover neither metadata nor tx_type" in told
     assert "ever final" in told
+
+
+def test_a_host_needs_the_standard_library_alone() -> None:
+    code = (
+        "import sys, ansible_collections.chainops.validator.plugins.module_utils._governance.proof\n"
+        "foreign = [n for n in sys.modules if n.split('.')[0] in ('cryptography', 'ansible', 'yaml', 'jinja2')]\n"
+        "sys.exit(repr(foreign) if foreign else 0)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
