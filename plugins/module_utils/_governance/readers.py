@@ -250,7 +250,9 @@ class _Session:
             return final if final is not None else client.status().height - self.confirmations
 
         try:
-            wait_for(settled, lambda now: now >= height, timeout=self.patience, what=f"height {height}", clock=self.clock)
+            # Half of the patience: the others may be done by now, and then nobody is waited for longer than the whole of it.
+            half = self.patience / 2
+            wait_for(settled, lambda now: now >= height, timeout=half, what=f"height {height}", clock=self.clock)
         except WaitTimeout as exc:
             raise IntegrityError(f"lags: {exc.fields.get('last')} of {height} settled blocks") from exc
 

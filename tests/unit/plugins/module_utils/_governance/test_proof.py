@@ -40,7 +40,7 @@ def gate(chain: Chain, running: t.Any = None, policy: dict[str, t.Any] | None = 
     clients = {"a": chain.client(), "b": chain.client(), "c": chain.client(), "d": chain.client(**last)}
     rule = Policy.from_dict(policy)
     found = reading.read(
-        [reading.Reader(name, f"http://{name}") for name in clients], lambda reader: clients[reader.name], patience=0.5
+        [reading.Reader(name, f"http://{name}") for name in clients], lambda reader: clients[reader.name], patience=5.0
     )
     problems = signing.problems(found.records, found.scheme, found.chain_id)
     result, verdict = proving.judge(found, ID, rule, running, problems)
@@ -235,6 +235,17 @@ def test_a_weakened_policy_does_not_weaken_the_chains_rule(chain: Chain) -> None
     chain.act(*((who, vote()) for who in range(4)))
     verdict, _proof = gate(chain, payload(), {"thresholds": {"min_voters": 1}})
     assert "4 of 5 yes voters (the chain's rule)" in verdict.reasons
+
+
+def test_a_rule_of_the_chain_that_the_host_does_not_know_is_not_taken_from_the_proof(chain: Chain) -> None:
+    softer = {"min_voters": 1, "max_individual_power_percent": 100, "min_code_reviewers": 1}
+    chain.submit()
+    chain.act((0, vote()), (0, review()), (0, {"type": "implementation_vote", "proposal_id": ID, "approved": True}))
+    verdict, proof = gate(chain, payload(), {"chain_thresholds": softer})
+    assert verdict.open
+    problems = proving.check_on_host(proof, SHA, "x86_64", chain.client())
+    assert "the chain's min_voters started as 1; known here is 5" in problems[0]
+    assert proving.check_on_host(proof, SHA, "x86_64", chain.client(), chain_thresholds=softer) == []
 
 
 def test_a_node_that_is_behind_on_another_chain_forked_or_silent_says_no(approved: Chain) -> None:
