@@ -31,7 +31,7 @@ MAX_METADATA = {xai_tx.LEGACY: 4096, xai_tx.FULL: 60000}
 SELF_TRANSFER, FEE = 1.0, 0.0078125
 
 #: New blocks without the transaction after which it counts as lost, and seconds between two looks for a new block.
-LOST_AFTER, LOOK_EVERY = 4, 1.0
+LOST_AFTER, LOOK_EVERY = 4, 0.25
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:+-]{0,127}\Z")
 
