@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import json
 import os
@@ -49,20 +50,21 @@ class Host:
         assert done.rc == 0, f"{self.name}: {command}: {done.stderr}"
         return str(done.stdout).strip()
 
-    def journals(self) -> list[pathlib.PurePosixPath]:
-        """One directory for each turn that this host has ever begun."""
-        listed = self.output(f"ls -d /var/lib/chainops/{self.name}/journal/*/ 2>/dev/null || true")
-        return [pathlib.PurePosixPath(line) for line in listed.splitlines()]
+    def turns(self) -> list[dict[str, t.Any]]:
+        """What each turn that this host has ever begun ended with."""
+        listed = self.output(f"ls -d /var/lib/chainops/{self.name}/journal/*/ 2>/dev/null || true").splitlines()
+        return [self.json_file(f"{path}result.json") for path in sorted(listed)]
 
-    def running_release(self) -> str:
-        """The digest of the release that the link points at and the process was started from."""
-        link = self.output(f"readlink -f /opt/{self.name}/current")
-        pid = self.output("systemctl show --property MainPID --value xai-node.service")
-        assert pid != "0", f"{self.name}: the node is not running"
-        command_line = self.shell.file(f"/proc/{pid}/cmdline").content_string
-        maps = self.output(f"grep -c {link} /proc/{pid}/maps || true")
-        assert f"/opt/{self.name}/current" in command_line or link in command_line or int(maps) > 0
-        return pathlib.PurePosixPath(link).name
+    def open_turn(self) -> bool:
+        return bool(self.shell.file(f"/var/lib/chainops/{self.name}/journal/open").exists)
+
+    def release(self) -> str:
+        """The digest of the release that the link points at."""
+        return pathlib.PurePosixPath(self.output(f"readlink -f /opt/{self.name}/current")).name
+
+    def started(self) -> str:
+        """When the node's process was started: another value is another process."""
+        return self.output("systemctl show --property ExecMainStartTimestampMonotonic --value xai-node.service")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,13 +73,36 @@ class Devnet:
     gateways: tuple[Host, ...]
     home: pathlib.Path
 
+    def release(self, name: str) -> dict[str, t.Any]:
+        """The descriptor of a release that the devnet built: 1.0.0, 2.0.0, 2.0.1-stall."""
+        path = self.home.parent / ".releases" / f"xai-refnode-{name}-x86_64.release.json"
+        return t.cast("dict[str, t.Any]", json.loads(path.read_text(encoding="utf-8")))
+
+    def digest(self, name: str) -> str:
+        return str(self.release(name)["artifacts"]["x86_64"]["sha256"])
+
+    def log(self, name: str) -> str:
+        """What a playbook that a scenario ran said."""
+        return (self.home / "logs" / f"{name}.log").read_text(encoding="utf-8")
+
+    def gateway_servers(self) -> dict[str, str]:
+        """Status of each server, as HAProxy tells it on its socket."""
+        shown = self.gateways[0].output(
+            'python3 -c \'import socket; s = socket.socket(socket.AF_UNIX); s.connect("/run/haproxy/admin.sock"); '
+            's.sendall(b"show stat -1 4 -1\\n"); print(s.makefile().read())\''
+        )
+        rows = list(csv.DictReader(shown.lstrip("# ").splitlines()))
+        return {row["svname"]: row["status"] for row in rows if row["pxname"] == "validators"}
+
+    def equivocations(self) -> list[t.Any]:
+        return [one for host in self.validators for one in host.api_get("/finality/status")["equivocations"]]
+
     def __getitem__(self, name: str) -> Host:
         return next(host for host in (*self.validators, *self.gateways) if host.name == name)
 
     def same_chain(self) -> bool:
         """Every validator has the same block at the lowest of their tips."""
-        tips = [host.api_get("/block/latest") for host in self.validators]
-        lowest = min(int(tip["index"]) for tip in tips)
+        lowest = min(int(host.api_get("/block/latest?summary=1")["block_number"]) for host in self.validators)
         return len({host.api_get(f"/blocks/{lowest}")["hash"] for host in self.validators}) == 1
 
 

@@ -225,7 +225,9 @@ def main() -> int:
     checks.line(max(missed_one.values()) <= MAX_MISSED, f"missed blocks of {last - first}, at most {MAX_MISSED} each", missed_one)
     for host, turn in sorted(told_one["hosts"].items()):
         seconds = f"stop window {turn['stop_window_seconds']:.2f} s, freeze {turn['freeze_seconds']:.2f} s, drain {turn['drain_seconds']:.2f} s"
-        checks.line(turn["outcome"] == "committed" and turn["manifest_valid"], f"{host}: turn committed, manifest verified", seconds)
+        checks.line(
+            turn["outcome"] == "committed" and turn["manifest_valid"], f"{host}: turn committed, manifest verified", seconds
+        )
     invariants(checks, told_one)
     act("Act two, from evidence")
     checks.line(set(versions_two.values()) == {"2.0.0"}, "every validator runs 2.0.0 again", versions_two)

@@ -93,6 +93,12 @@ def steps() -> list[Step]:
         Step("specs", ("python", "tools/check_argument_specs.py"), lint=True),
         Step("mypy", ("mypy", "--config-file", "mypy.ini", "plugins/module_utils"), lint=True, cwd=SOURCES),
         Step("rooms", ("lint-imports", "--cache-dir", str(CACHE / "import-linter")), lint=True, env=sources),
+        Step(
+            "environment",
+            ("ansible-builder", "introspect", "--sanitize", str(CACHE / "collections")),
+            after=("collection",),
+            lint=True,
+        ),
         Step("changelog", ("antsibull-changelog", "lint"), lint=True),
         Step(
             "docs",
@@ -142,7 +148,7 @@ def selected(all_steps: list[Step], suite: str, names: list[str]) -> list[Step]:
             wanted |= matches
         # What a named step needs, except that it comes after others when all of them run.
         wanted |= {"collection", "images"} if any(known[name].lane == "molecule" for name in wanted) else set()
-        wanted |= {"collection"} if wanted & {"ansible-lint", "syntax"} else set()
+        wanted |= {"collection"} if wanted & {"ansible-lint", "syntax", "environment"} else set()
     return [step for step in all_steps if step.name in wanted]
 
 
