@@ -267,6 +267,14 @@ class Chain:
             raise layout.integrity(f"{checksum} is missing") from None
         except (ValueError, KeyError, TypeError) as exc:
             raise layout.integrity(f"{checksum} is damaged ({exc})") from exc
+        if (
+            promised["algorithm"] != "sha256"
+            or promised["level"] != self.level
+            or promised["height"] >= self.backend.blocks.count()
+        ):
+            raise layout.integrity(f"{checksum} is damaged")
+        if self.block(promised["height"])["hash"] != promised["hash"]:
+            raise layout.integrity(f"{checksum} does not belong to these blocks")
         if state.height >= self.backend.blocks.count():
             raise layout.integrity(f"the state is at height {state.height}, the blocks end before it")
         if self.block(0)["hash"] != self.genesis.block()["hash"]:
