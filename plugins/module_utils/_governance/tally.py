@@ -1,0 +1,551 @@
+# Copyright (c) 2026 chainops.validator contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The tally: the chain's own rule, recomputed, and our policy on top. Pure: records in, verdict out.
+
+The chain's rule is XAI's (``GovernanceState`` and its execution engine), oddities included: the cap on a single voter's share
+rejects instead of clipping, ``no`` power is not capped, abstentions count for nothing, whoever ever voted yes may approve the
+implementation, and a re-submitted id keeps its votes. It adds powers as floats in the order in which addresses first
+voted; so do we. The node's status field is sticky and wrong after the first change of mind, so nothing here looks at it.
+
+Our policy counts again, with exact arithmetic: the last vote of each address, whatever its spelling; what was withdrawn is
+withdrawn; powers below zero, of zero, or that aren't numbers carry nobody; nothing counts after execution or rollback; a second
+submission under the same id voids it. The gate is open only when both say yes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fractions
+import math
+import typing as t
+
+from .._core import canonical
+from . import model
+from .model import Policy, Record, Thresholds
+
+#: Thresholds that a passed ``protocol_parameter`` proposal may set, and the range the chain allows.
+_PARAMETER_RANGES = {"min_voters": (100, 10000), "approval_percent": (51, 90)}
+
+#: Thresholds that a passed ``modify_governance_rules`` proposal may set; the chain checks no range there.
+_RULES = (
+    "min_voters",
+    "approval_percent",
+    "max_individual_power_percent",
+    "min_code_reviewers",
+    "implementation_approval_percent",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Check:
+    """One condition. ``text`` says what there is and what is needed, with numbers."""
+
+    name: str
+    ok: bool
+    text: str
+    have: float | None = None
+    need: float | None = None
+
+    def as_dict(self) -> dict[str, t.Any]:
+        return dataclasses.asdict(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class Count:
+    """The result of counting once: by the chain's rule, or by our policy."""
+
+    voting: tuple[Check, ...]
+    reviews: tuple[Check, ...]
+    implementation: tuple[Check, ...]
+
+    @property
+    def stage(self) -> str:
+        """The furthest stage whose conditions, and those before it, all hold."""
+        reached = model.PROPOSED
+        for checks, stage in (
+            (self.voting, model.VOTED),
+            (self.reviews, model.REVIEWED),
+            (self.implementation, model.APPROVED),
+        ):
+            if not all(check.ok for check in checks):
+                break
+            reached = stage
+        return reached
+
+    @property
+    def ok(self) -> bool:
+        return self.stage == model.APPROVED
+
+    def missing(self) -> list[str]:
+        return [check.text for check in (*self.voting, *self.reviews, *self.implementation) if not check.ok]
+
+    def as_dict(self) -> dict[str, t.Any]:
+        return {
+            "ok": self.ok,
+            "stage": self.stage,
+            "checks": [check.as_dict() for check in (*self.voting, *self.reviews, *self.implementation)],
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class Tally:
+    """Everything that follows from a proposal's records. ``chain`` and ``policy`` are None for a proposal that isn't there."""
+
+    proposal_id: str
+    stage: str
+    submission: Record | None
+    payload: t.Any
+    executed: Record | None
+    rolled_back: Record | None
+    chain: Count | None
+    policy: Count | None
+    chain_thresholds: Thresholds
+    policy_thresholds: Thresholds
+    threshold_changes: tuple[str, ...]
+    votes: tuple[t.Mapping[str, t.Any], ...]
+    reviews: tuple[t.Mapping[str, t.Any], ...]
+    implementation: tuple[t.Mapping[str, t.Any], ...]
+    notes: tuple[str, ...]
+    blocking: tuple[str, ...]  # reasons that close the gate whatever the numbers
+
+    def as_dict(self) -> dict[str, t.Any]:
+        return {
+            "stage": self.stage,
+            "chain": None if self.chain is None else self.chain.as_dict(),
+            "policy": None if self.policy is None else self.policy.as_dict(),
+            "thresholds": {
+                "chain": self.chain_thresholds.as_dict(),
+                "policy": self.policy_thresholds.as_dict(),
+                "changed_by": list(self.threshold_changes),
+            },
+            "votes": [dict(vote) for vote in self.votes],
+            "reviews": [dict(review) for review in self.reviews],
+            "implementation": [dict(vote) for vote in self.implementation],
+            "notes": list(self.notes),
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """Open or not. Every reason of a closed gate says what is missing, and by how much."""
+
+    open: bool
+    stage: str
+    reasons: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, t.Any]:
+        return {"open": self.open, "stage": self.stage, "reasons": list(self.reasons)}
+
+
+# --- the chain's own rule -------------------------------------------------------------------------------------------------
+
+
+class _Proposal:
+    """What the chain holds for one id."""
+
+    def __init__(self) -> None:
+        self.payload: t.Any = {}
+        self.kind: t.Any = None
+        self.votes: dict[str, tuple[t.Any, t.Any]] = {}
+        self.reviews: dict[str, tuple[t.Any, t.Any]] = {}
+        self.implementation: dict[str, t.Any] = {}
+        self.ever_yes: set[str] = set()
+        self.count: Count | None = None  # of what is there now; forgotten with every change
+
+
+class ChainRule:
+    """The chain's governance, replayed record by record. ``thresholds`` are those in force now."""
+
+    def __init__(self, thresholds: Thresholds) -> None:
+        self.thresholds = thresholds
+        self.changes: list[tuple[Record, str]] = []
+        self._proposals: dict[str, _Proposal] = {}
+
+    def apply(self, record: Record) -> str | None:
+        """None when the chain takes it, else why it does nothing with it."""
+        subject, kind, data = record.subject, record.kind, record.metadata
+        if not isinstance(subject, str) or not subject:
+            return "its proposal id is not a text"
+        proposal = self._proposals.get(subject)
+        if kind == model.PROPOSAL:
+            return self._submit(subject, data)
+        if proposal is None:
+            return "there is no such proposal at that height"
+        if kind == model.EXECUTION:
+            return self._execute(proposal, record)
+        proposal.count = None
+        if kind == model.VOTE:
+            vote = data.get("vote")
+            proposal.votes[record.sender] = (vote, data.get("voting_power", 0))
+            if vote == "yes":
+                proposal.ever_yes.add(record.sender)
+        elif kind == model.REVIEW:
+            proposal.reviews[record.sender] = (data.get("approved"), data.get("voting_power", 0))
+        elif kind == model.IMPLEMENTATION:
+            if record.sender not in proposal.ever_yes:
+                return "its sender never voted yes"
+            proposal.implementation[record.sender] = data.get("approved", False)
+        return None
+
+    def count(self, proposal_id: str) -> Count:
+        """The chain's conditions for execution, as they stand."""
+        return self._count(self._proposals.get(proposal_id) or _Proposal())
+
+    def _submit(self, subject: str, data: t.Mapping[str, t.Any]) -> str | None:
+        missing = [name for name in ("title", "description", "proposal_type") if name not in data]
+        if missing:
+            return f"it lacks {', '.join(missing)}"
+        everything = {name: value for name, value in data.items() if name not in ("type", "timestamp")}
+        proposal = self._proposals.setdefault(subject, _Proposal())
+        proposal.kind = data["proposal_type"]
+        proposal.payload = data.get("proposal_payload", everything) or {}
+        proposal.count = None
+        return None
+
+    def _count(self, proposal: _Proposal) -> Count:
+        if proposal.count is None:
+            proposal.count = _chain_count(proposal, self.thresholds)
+        return proposal.count
+
+    def _execute(self, proposal: _Proposal, record: Record) -> str | None:
+        count = self._count(proposal)
+        if not count.ok:
+            return "; ".join(count.missing())
+        payload = record.metadata.get("proposal_payload") or proposal.payload
+        if canonical.digest(payload) != canonical.digest(proposal.payload):
+            return "its payload is not the approved one"
+        self._take_effect(proposal, record)
+        return None
+
+    def _take_effect(self, proposal: _Proposal, record: Record) -> None:
+        """Executed proposals may change the very thresholds; all else they do is no concern of a tally."""
+        payload = proposal.payload
+        if not isinstance(payload, dict):
+            return
+        kind, value = payload.get("proposal_type", proposal.kind), payload.get("new_value")
+        name = None
+        if kind == "protocol_parameter":
+            lowest, highest = _PARAMETER_RANGES.get(str(payload.get("parameter")), (1, 0))
+            if isinstance(value, int) and lowest <= value <= highest:
+                name = str(payload.get("parameter"))
+        elif kind == "modify_governance_rules" and payload.get("rule_name") in _RULES:
+            name = str(payload.get("rule_name"))
+        if name is not None:
+            self.thresholds = self.thresholds.changed({name: value})
+            self.changes.append((record, f"{name} became {value!r} at height {record.height} by proposal {record.subject!r}"))
+            for other in self._proposals.values():
+                other.count = None
+
+
+def may_change_thresholds(record: Record) -> bool:
+    """Whether a submission, once executed, could change thresholds."""
+    data = record.metadata
+    payload = data.get("proposal_payload", data)
+    kind = data.get("proposal_type")
+    if isinstance(payload, dict):
+        kind = payload.get("proposal_type", kind)
+    named = isinstance(record.subject, str) and record.kind == model.PROPOSAL
+    return named and kind in ("protocol_parameter", "modify_governance_rules")
+
+
+def _chain_count(proposal: _Proposal, needed: Thresholds) -> Count:
+    try:
+        return Count(
+            _chain_voting(proposal.votes, needed),
+            _chain_reviews(proposal.reviews, needed),
+            _chain_implementation(proposal, needed),
+        )
+    except (TypeError, OverflowError, ValueError) as exc:
+        # A power or threshold that is not a number: the node's own code fails there, so nobody can say what it decides.
+        broken = (Check("chain_rule", False, f"the chain's own rule can't be computed for what was voted: {exc}"),)
+        return Count(broken, broken, broken)
+
+
+def _fold(values: t.Iterable[t.Any]) -> t.Any:
+    """Plain addition from left to right, which is what Python before 3.12 does in ``sum``; later ones compensate floats."""
+    total: t.Any = 0
+    for value in values:
+        total = total + value
+    return total
+
+
+def _chain_voting(votes: t.Mapping[str, tuple[t.Any, t.Any]], needed: Thresholds) -> tuple[Check, ...]:
+    yes_powers = [power for vote, power in votes.values() if vote == "yes"]
+    yes = _fold(yes_powers)
+    total = yes + _fold(power for vote, power in votes.values() if vote == "no")
+    approval = float(yes / total * 100) if total > 0 else 0.0
+    # The share grows with the power, so that the largest decides for all.
+    share = float(max(yes_powers) / yes * 100) if yes > 0 else 0.0
+    return _voting_checks(len(yes_powers), approval, share, needed)
+
+
+def _chain_reviews(reviews: t.Mapping[str, tuple[t.Any, t.Any]], needed: Thresholds) -> tuple[Check, ...]:
+    total = _fold(power for _approved, power in reviews.values())
+    approving = _fold(power for approved, power in reviews.values() if approved)
+    approval = float(approving / total * 100) if total > 0 else 0.0
+    return _review_checks(len(reviews), approval, needed)
+
+
+def _chain_implementation(proposal: _Proposal, needed: Thresholds) -> tuple[Check, ...]:
+    voters = len(proposal.ever_yes)
+    required = int(voters * (needed.implementation_approval_percent / 100))
+    given = sum(1 for sender, approved in proposal.implementation.items() if approved and sender in proposal.ever_yes)
+    return (_implementation_check(given, required, voters, voters > 0 and given >= required),)
+
+
+# --- conditions, in words -------------------------------------------------------------------------------------------------
+
+
+def _voting_checks(
+    voters: int, approval: float | fractions.Fraction, share: float | fractions.Fraction, needed: Thresholds
+) -> tuple[Check, ...]:
+    enough, most = needed.approval_percent, needed.max_individual_power_percent
+    return (
+        Check(
+            "yes_voters",
+            voters >= needed.min_voters,
+            f"{voters} of {needed.min_voters} yes voters",
+            voters,
+            needed.min_voters,
+        ),
+        Check(
+            "yes_power",
+            approval >= enough,
+            f"{_percent(approval, enough)} of {enough} % of the voting power says yes",
+            float(approval),
+            enough,
+        ),
+        Check(
+            "individual_power",
+            share <= most,
+            f"the strongest yes voter has {_percent(share, most)} of the yes power; at most {most} % is allowed",
+            float(share),
+            most,
+        ),
+    )
+
+
+def _review_checks(reviewers: int, approval: float | fractions.Fraction, needed: Thresholds) -> tuple[Check, ...]:
+    enough = needed.review_approval_percent
+    return (
+        Check(
+            "code_reviewers",
+            reviewers >= needed.min_code_reviewers,
+            f"{reviewers} of {needed.min_code_reviewers} code reviewers",
+            reviewers,
+            needed.min_code_reviewers,
+        ),
+        Check(
+            "review_power",
+            approval >= enough,
+            f"{_percent(approval, enough)} of {enough} % of the reviewing power approves the code",
+            float(approval),
+            enough,
+        ),
+    )
+
+
+def _implementation_check(given: int, required: int, voters: int, ok: bool) -> Check:
+    if voters == 0:
+        return Check("implementation", ok, "no yes voter who could approve the implementation", given, required)
+    return Check("implementation", ok, f"{given} of {required} implementation approvals, by {voters} yes voters", given, required)
+
+
+def _percent(value: float | fractions.Fraction, limit: t.Any) -> str:
+    """One decimal; more where one would hide on which side of the limit it is."""
+    for digits in (1, 3, 6):
+        text = f"{float(value):.{digits}f}"
+        if value == limit or float(text) != limit:
+            break
+    return text + " %"
+
+
+# --- our policy -----------------------------------------------------------------------------------------------------------
+
+
+class _Account:
+    """What counts for us, up to the execution or the rollback."""
+
+    def __init__(self) -> None:
+        self.votes: dict[str, dict[str, t.Any]] = {}
+        self.reviews: dict[str, dict[str, t.Any]] = {}
+        self.implementation: dict[str, dict[str, t.Any]] = {}
+
+    def take(self, record: Record) -> None:
+        who, data, kind = record.sender.lower(), record.metadata, record.kind
+        entry: dict[str, t.Any] = {"address": record.sender, "height": record.height, "txid": record.txid}
+        if kind == model.VOTE:
+            entry["vote"], entry["power"] = _vote(data.get("vote")), _power(data.get("voting_power", 0))
+            self.votes[who] = entry
+        elif kind == model.REVIEW:
+            entry["approved"], entry["power"] = data.get("approved") is True, _power(data.get("voting_power", 0))
+            self.reviews[who] = entry
+        elif kind == model.IMPLEMENTATION:
+            entry["approved"] = data.get("approved") is True
+            self.implementation[who] = entry
+
+    def count(self, needed: Thresholds) -> Count:
+        yes_powers = [vote["power"] for vote in self.votes.values() if vote["vote"] == "yes" and vote["power"]]
+        yes = _exact_sum(yes_powers)
+        total = yes + _exact_sum(vote["power"] for vote in self.votes.values() if vote["vote"] == "no")
+        share = fractions.Fraction(max(yes_powers)) * 100 / yes if yes else fractions.Fraction(0)
+        reviews = [review for review in self.reviews.values() if review["power"]]
+        reviewing = _exact_sum(review["power"] for review in reviews)
+        approving = _exact_sum(review["power"] for review in reviews if review["approved"])
+        voters = {who for who, vote in self.votes.items() if vote["vote"] == "yes" and vote["power"]}
+        given = sum(1 for who, vote in self.implementation.items() if vote["approved"] and who in voters)
+        # The chain rounds down, to nothing for a single voter; at least one must have looked.
+        required = max(1, math.floor(len(voters) * fractions.Fraction(needed.implementation_approval_percent) / 100))
+        return Count(
+            _voting_checks(len(yes_powers), yes * 100 / total if total else fractions.Fraction(0), share, needed),
+            _review_checks(len(reviews), approving * 100 / reviewing if reviewing else fractions.Fraction(0), needed),
+            (_implementation_check(given, required, len(voters), given >= required),),
+        )
+
+
+def _vote(value: t.Any) -> str:
+    """``yes`` and ``no`` as the chain spells them; whatever else counts for nobody."""
+    return value if value in ("yes", "no") else "abstain"
+
+
+def _power(value: t.Any) -> int | float:
+    """A power that counts: a number above zero, else 0."""
+    if type(value) not in (int, float) or not value > 0 or value == math.inf:
+        return 0
+    return t.cast("int | float", value)
+
+
+def _exact_sum(values: t.Iterable[int | float]) -> fractions.Fraction:
+    """The sum without rounding. Floats have few distinct denominators, so that most of the work is adding integers."""
+    numerators: dict[int, int] = {}
+    for value in values:
+        numerator, denominator = value.as_integer_ratio()
+        numerators[denominator] = numerators.get(denominator, 0) + numerator
+    total = fractions.Fraction(0)
+    for denominator, numerator in numerators.items():
+        total += fractions.Fraction(numerator, denominator)
+    return total
+
+
+# --- both together --------------------------------------------------------------------------------------------------------
+
+
+def tally(records: t.Sequence[Record], proposal_id: str, policy: Policy) -> Tally:
+    """Count a proposal from governance records in chain order (those of other proposals included: they may change thresholds)."""
+    rule = ChainRule(Thresholds().changed(policy.chain_thresholds))
+    account = _Account()
+    notes: list[str] = []
+    blocking: list[str] = []
+    submission = executed = rolled_back = None
+    payload: t.Any = None
+    chain: Count | None = None
+    for record in records:
+        refusal = rule.apply(record)
+        if record.subject != proposal_id:
+            continue
+        if refusal is not None:
+            notes.append(f"{_name(record)} does nothing: {refusal}")
+        elif record.kind == model.PROPOSAL:
+            if submission is None:
+                submission, payload = record, _payload(record)
+            else:
+                blocking.append(
+                    f"the id was submitted again at height {record.height} by {record.sender}, which replaces what was voted on: "
+                    "it is void, use a new id"
+                )
+        elif rolled_back is not None or (executed is not None and record.kind != model.ROLLBACK):
+            end = rolled_back or executed
+            assert end is not None
+            notes.append(f"{_name(record)} does not count: it came after {_name(end)}")
+        elif record.kind == model.ROLLBACK:
+            rolled_back = record
+            stranger = submission is not None and record.sender.lower() != submission.sender.lower()
+            blocking.append(
+                f"rolled back at height {record.height} by {record.sender}" + (", who did not submit it" if stranger else "")
+            )
+        elif record.kind == model.EXECUTION:
+            executed, chain = record, rule.count(proposal_id)
+        else:
+            account.take(record)
+    in_force = rule.thresholds
+    ours = in_force.changed(policy.thresholds)
+    mine: Count | None = None
+    if submission is not None:
+        chain = chain or rule.count(proposal_id)
+        try:
+            mine = account.count(ours)
+        except (TypeError, ValueError, OverflowError) as exc:
+            broken = (Check("policy", False, f"a threshold in force can't be computed with: {exc}"),)
+            mine = Count(broken, broken, broken)
+    return Tally(
+        proposal_id=proposal_id,
+        stage=_stage(submission, executed, rolled_back, bool(blocking), chain, mine),
+        submission=submission,
+        payload=payload,
+        executed=executed,
+        rolled_back=rolled_back,
+        chain=chain,
+        policy=mine,
+        chain_thresholds=in_force,
+        policy_thresholds=ours,
+        threshold_changes=tuple(text for _record, text in rule.changes),
+        votes=tuple(account.votes.values()),
+        reviews=tuple(account.reviews.values()),
+        implementation=tuple(account.implementation.values()),
+        notes=tuple(notes),
+        blocking=tuple(blocking),
+    )
+
+
+def _payload(record: Record) -> t.Any:
+    data = record.metadata
+    return data.get("proposal_payload", {name: value for name, value in data.items() if name not in ("type", "timestamp")}) or {}
+
+
+def _stage(
+    submission: Record | None,
+    executed: Record | None,
+    rolled_back: Record | None,
+    void: bool,
+    chain: Count | None,
+    mine: Count | None,
+) -> str:
+    if submission is None or chain is None or mine is None:
+        return model.ABSENT
+    if rolled_back is not None:
+        return model.ROLLED_BACK
+    if void:
+        return model.VOID
+    if executed is not None:
+        return model.EXECUTED
+    order = (model.PROPOSED, model.VOTED, model.REVIEWED, model.APPROVED)
+    return min(chain.stage, mine.stage, key=order.index)
+
+
+def _name(record: Record) -> str:
+    return f"{record.kind} {record.txid[:12]} by {record.sender} at height {record.height}"
+
+
+def relevant(records: t.Sequence[Record], proposal_id: str) -> tuple[Record, ...]:
+    """The records a tally of this proposal may depend on: its own, and those of proposals that could change thresholds."""
+    wanted = {proposal_id, *(record.subject for record in records if may_change_thresholds(record))}
+    return tuple(record for record in records if isinstance(record.subject, str) and record.subject in wanted)
+
+
+def decide(result: Tally, policy: Policy, further: t.Sequence[str] = ()) -> Verdict:
+    """Open only when the chain's rule and our policy both say yes. ``further`` are reasons from elsewhere (readers, binding)."""
+    reasons = list(further)
+    if result.submission is None or result.chain is None or result.policy is None:
+        reasons.append(f"there is no proposal {result.proposal_id!r} on the chain")
+        return Verdict(False, result.stage, tuple(reasons))
+    reasons.extend(result.blocking)
+    by_chain = result.chain.missing()
+    for text in by_chain:
+        reasons.append(f"{text} (the chain's rule)")
+    for text in result.policy.missing():
+        if text not in by_chain:
+            reasons.append(f"{text} (policy)")
+    if policy.required_stage == model.EXECUTED and result.executed is None:
+        reasons.append("not executed, which the policy requires")
+    return Verdict(not reasons, result.stage, tuple(reasons))

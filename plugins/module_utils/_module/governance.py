@@ -1,0 +1,101 @@
+# Copyright (c) 2026 chainops.validator contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the governance modules share: their options, the key, and one way from a plan to a transaction in a block."""
+
+from __future__ import annotations
+
+import os
+import typing as t
+
+from ansible.module_utils.basic import AnsibleModule
+
+from .._chain import registry
+from .._chain.protocol import NodeClient
+from .._core.errors import InputError
+from .._governance import acting, binding, signing
+from .._governance.tally import Tally
+from .base import Options
+
+#: Nodes to read the chain from, and how they are believed. Doc fragment ``chainops.validator.readers``.
+READERS: Options = {
+    "readers": {
+        "type": "list",
+        "elements": "dict",
+        "required": True,
+        "options": {
+            "name": {"type": "str", "required": True},
+            "url": {"type": "str", "required": True},
+        },
+    },
+    "min_readers": {"type": "int", "default": 0},
+    "confirmations": {"type": "int"},
+    "read_timeout": {"type": "float", "default": 300.0},
+    "cache_dir": {"type": "path"},
+}
+
+#: Who signs, and how long a transaction is waited for. Doc fragment ``chainops.validator.signing``.
+SIGNING: Options = {
+    "key_file": {"type": "path", "no_log": False},
+    "key_env": {"type": "str", "default": "CHAINOPS_SIGNING_KEY", "no_log": False},
+    "network": {"type": "str", "default": "testnet", "choices": ["testnet", "mainnet"]},
+    "wait_timeout": {"type": "float", "default": 120.0},
+}
+
+_PREFIXES = {"testnet": "TXAI", "mainnet": "XAI"}
+
+
+def client(module: AnsibleModule) -> NodeClient:
+    """The node that the NODE options name."""
+    options = module.params
+    return registry.adapter(options["chain"]).client(options["api_url"], timeout=options["timeout"], api_key=options["api_key"])
+
+
+class Signer:
+    """The key that the SIGNING options name, for their network."""
+
+    def __init__(self, module: AnsibleModule) -> None:
+        options = module.params
+        self.key = _key(module, options["key_file"], options["key_env"])
+        self.prefix = _PREFIXES[options["network"]]
+        self.address = self.key.address(self.prefix)
+
+
+def _key(module: AnsibleModule, key_file: str | None, key_env: str) -> signing.Key:
+    signing.require()
+    if key_file is not None:
+        key = signing.load_key_file(key_file)
+    elif os.environ.get(key_env):
+        key = signing.load_key(os.environ[key_env], f"environment variable {key_env}")
+    else:
+        raise InputError(f"no key to sign with: give key_file, or the key in the environment variable {key_env}")
+    module.no_log_values.add(key.secret_hex())
+    return key
+
+
+def act(module: AnsibleModule, node: NodeClient, signer: Signer, metadata: t.Any, ledger: acting.Ledger) -> acting.Included:
+    """Send what was planned and wait until it is in a block."""
+    return acting.submit(node, signer.key, metadata, ledger, timeout=module.params["wait_timeout"], prefix=signer.prefix)
+
+
+def proposal_facts(result: Tally) -> dict[str, t.Any]:
+    """A proposal as the modules return it; keys are always the same."""
+    first = result.submission
+    data = first.metadata if first is not None else {}
+    return {
+        "id": result.proposal_id,
+        "stage": result.stage,
+        "title": data.get("title"),
+        "description": data.get("description"),
+        "proposal_type": data.get("proposal_type"),
+        "submitter": first.sender if first is not None else None,
+        "submitted_height": first.height if first is not None else None,
+        "submitted_txid": first.txid if first is not None else None,
+        "payload": result.payload,
+        "payload_sha256": None if result.payload is None else binding.payload_digest(result.payload),
+        "executed_height": None if result.executed is None else result.executed.height,
+        "executed_txid": None if result.executed is None else result.executed.txid,
+        "rolled_back_height": None if result.rolled_back is None else result.rolled_back.height,
+        "rolled_back_txid": None if result.rolled_back is None else result.rolled_back.txid,
+        "rolled_back_by": None if result.rolled_back is None else result.rolled_back.sender,
+    }

@@ -1,0 +1,274 @@
+# Copyright (c) 2026 chainops.validator contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+import pathlib
+import typing as t
+
+import pytest
+
+from ansible_collections.chainops.validator.plugins.module_utils._chain import xai_tx
+from ansible_collections.chainops.validator.plugins.module_utils._core.clock import Clock
+from ansible_collections.chainops.validator.plugins.module_utils._core.errors import HttpError, InputError, Refused, WaitTimeout
+from ansible_collections.chainops.validator.plugins.module_utils._governance import acting, signing
+from ansible_collections.chainops.validator.plugins.module_utils._governance.tally import Tally
+from ansible_collections.chainops.validator.tests.unit.plugins.module_utils._governance.chain_in_memory import (
+    CHAIN_ID,
+    ID,
+    Chain,
+    Client,
+    address,
+    execution,
+    implementation,
+    key,
+    payload,
+    proposal,
+    review,
+    rollback,
+    vote,
+)
+
+
+class FakeClock(Clock):
+    """Every sleep mines a block, if told to."""
+
+    def __init__(self, chain: Chain | None = None) -> None:
+        self.now, self.chain = 0.0, chain
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def wall(self) -> float:
+        return 5000.0 + self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += max(seconds, 0.001)
+        if self.chain is not None:
+            self.chain.mine()
+
+
+def standing(chain: Chain) -> Tally:
+    return acting.scan(chain.client()).tally(ID)
+
+
+def submission(current: Tally, **changes: t.Any) -> t.Any:
+    wanted: dict[str, t.Any] = {
+        "title": "Release 2.0.0",
+        "description": "The new storage",
+        "proposal_type": "software_upgrade",
+        "payload": payload(),
+        "voting_power": 1.0,
+    }
+    return acting.plan_submission(current, **{**wanted, **changes})
+
+
+def test_a_submission_is_sent_once_and_another_one_under_the_id_refused(chain: Chain) -> None:
+    assert submission(standing(chain)) == proposal()
+    chain.submit()
+    assert submission(standing(chain)) is None
+    assert submission(standing(chain), title="Other words") is None
+    with pytest.raises(Refused, match=r"use a new id .*risk"):
+        submission(standing(chain), payload=payload(risk="none"))
+    with pytest.raises(Refused, match="proposal_type"):
+        submission(standing(chain), proposal_type="other")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"title": ""},
+        {"description": " "},
+        {"proposal_type": ""},
+        {"payload": {}},
+        {"payload": None},
+        {"payload": {"format": "chainops.upgrade/1"}},
+        {"payload": {"proposal_type": "modify_governance_rules", "rule_name": "min_voters", "new_value": "5"}},
+        {"payload": {"rule_name": "min_voters"}, "proposal_type": "modify_governance_rules"},
+        {"payload": {"feature_name": "x"}, "proposal_type": "feature_activation"},
+        {"voting_power": float("nan")},
+        {"voting_power": -1.0},
+    ],
+)
+def test_what_would_harm_the_chain_is_not_sent(chain: Chain, changes: dict[str, t.Any]) -> None:
+    with pytest.raises(InputError):
+        submission(standing(chain), **changes)
+
+
+@pytest.mark.parametrize("name", ["", "a b", "-x", "upgrade\u200b", "x" * 129, "é"])
+def test_ids_that_can_be_misread_are_refused(name: str) -> None:
+    with pytest.raises(InputError, match="proposal_id"):
+        acting.require_id(name)
+
+
+def test_votes_reviews_and_implementation_votes_are_cast_once(chain: Chain) -> None:
+    with pytest.raises(Refused, match="there is no proposal"):
+        acting.plan_vote(standing(chain), "vote", address(0))
+    chain.submit()
+    me = address(0)
+    wanted = acting.plan_vote(standing(chain), "vote", me, vote="yes", voting_power=20.0)
+    assert wanted == vote()
+    with pytest.raises(Refused, match="has not voted yes"):
+        acting.plan_vote(standing(chain), "implementation", me)
+    chain.act((0, vote()))
+    now = standing(chain)
+    assert acting.plan_vote(now, "vote", me, vote="yes", voting_power=20) is None
+    assert acting.plan_vote(now, "vote", me, vote="no", voting_power=20) == vote("no", 20)
+    assert acting.plan_vote(now, "vote", me, vote="yes", voting_power=21) is not None
+    assert acting.plan_vote(now, "review", me, voting_power=20.0) == review()
+    assert acting.plan_vote(now, "implementation", me) == implementation()
+    chain.act((0, review()), (0, implementation()))
+    now = standing(chain)
+    assert acting.plan_vote(now, "review", me, voting_power=20.0) is None
+    assert acting.plan_vote(now, "review", me, approved=False, voting_power=20.0) is not None
+    assert acting.plan_vote(now, "implementation", me) is None
+    assert acting.plan_vote(now, "implementation", me, approved=False) is not None
+
+
+def test_nobody_votes_on_what_is_over(chain: Chain) -> None:
+    chain.approve()
+    chain.act((3, execution()))
+    with pytest.raises(Refused, match="was executed at height 5"):
+        acting.plan_vote(standing(chain), "vote", address(0), vote="no")
+    chain.act((3, rollback()))
+    with pytest.raises(Refused, match="rolled back"):
+        acting.plan_vote(standing(chain), "vote", address(0), vote="no")
+
+
+def test_an_execution_is_sent_when_it_would_work_and_once(chain: Chain) -> None:
+    with pytest.raises(Refused, match="no proposal"):
+        acting.plan_execution(standing(chain))
+    chain.submit()
+    chain.pass_votes()
+    with pytest.raises(Refused, match="0 of 5 code reviewers"):
+        acting.plan_execution(standing(chain))
+    chain.pass_reviews()
+    chain.pass_implementation()
+    assert acting.plan_execution(standing(chain)) == execution()
+    chain.act((1, execution()))
+    assert acting.plan_execution(standing(chain)) is None
+
+
+def test_a_rollback_is_sent_once(chain: Chain) -> None:
+    with pytest.raises(Refused, match="no proposal"):
+        acting.plan_rollback(standing(chain))
+    chain.submit()
+    assert acting.plan_rollback(standing(chain)) == rollback()
+    chain.act((1, rollback()))
+    assert acting.plan_rollback(standing(chain)) is None
+
+
+def send(chain: Chain, client: Client, clock: Clock | None = None, timeout: float = 30.0, who: int = 1) -> acting.Included:
+    ledger = acting.scan(client, address(who))
+    return acting.submit(client, key(who), vote(), ledger, timeout=timeout, clock=clock or FakeClock())
+
+
+def test_a_transaction_is_waited_for_until_it_is_in_a_block(chain: Chain) -> None:
+    chain.submit()
+    client = chain.client()
+    included = send(chain, client)
+    assert included == acting.Included(client.sent[0]["txid"], 2, 1)
+    assert signing.problem(chain.blocks[2]["transactions"][0], xai_tx.FULL, CHAIN_ID) is None
+    assert standing(chain).votes[0]["address"] == address(1)
+
+
+def test_a_lost_transaction_is_sent_again_over_the_same_nonce(chain: Chain) -> None:
+    client = chain.client()
+    client.mine_at = 3
+    included = send(chain, client, FakeClock(chain), timeout=60.0)
+    assert included.attempts == 3
+    assert {tx["nonce"] for tx in client.sent} == {0}
+    assert len({tx["txid"] for tx in client.sent}) == 3
+
+
+def test_one_that_never_gets_in_is_a_timeout_with_the_last_state(chain: Chain) -> None:
+    client = chain.client()
+    client.mine_at = 1000
+    with pytest.raises(WaitTimeout, match="it is in no block") as caught:
+        send(chain, client, FakeClock(chain), timeout=12.0)
+    assert caught.value.fields["last"]["txids"]
+    assert len(client.sent) < 6
+
+
+def test_a_refusal_is_told_at_once(chain: Chain) -> None:
+    client = chain.client()
+    client.refuse = HttpError("answered 400: transaction_rejected", url="", status=400, body="")
+    with pytest.raises(HttpError, match="transaction_rejected"):
+        send(chain, client)
+
+
+def test_coins_move_where_the_chain_wants_them_to() -> None:
+    chain = Chain(None, xai_tx.LEGACY)
+    me = address(1)
+    coins = {"txid": "c" * 64, "sender": "COINBASE", "metadata": {}, "outputs": [{"address": me, "amount": 1024.0}]}
+    chain.mine(coins)
+    client = chain.client()
+    send(chain, client)
+    send(chain, client)
+    first, second = client.sent
+    assert first["inputs"] == [{"txid": "c" * 64, "vout": 0}]
+    assert first["outputs"] == [{"address": me, "amount": 1.0}, {"address": me, "amount": 1022.9921875}]
+    assert second["inputs"] == [{"txid": first["txid"], "vout": 1}]
+    assert (first["nonce"], second["nonce"]) == (0, 1)
+    assert signing.problem(first, xai_tx.LEGACY, None) is None
+    with pytest.raises(Refused, match="holds no single output"):
+        send(chain, client, who=2)
+
+
+def test_metadata_too_large_for_the_chain_is_not_sent() -> None:
+    chain = Chain(None, xai_tx.LEGACY)
+    big = proposal(content={"note": "x" * 4096})
+    client = chain.client()
+    with pytest.raises(InputError, match="the chain takes 4096"):
+        acting.submit(client, key(1), big, acting.scan(client, address(1)), timeout=1.0)
+    assert client.sent == []
+
+
+HEX = f"{12345:064x}"
+
+
+@pytest.mark.parametrize("text", [HEX, f"0x{HEX}\n", f'{{"private_key": "{HEX}", "address": "x"}}'])
+def test_keys_are_read_in_both_forms(tmp_path: pathlib.Path, text: str) -> None:
+    path = tmp_path / "key"
+    path.write_text(text)
+    assert signing.load_key_file(str(path)).address() == signing.Key(12345).address()
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "hunter2" * 9, f'{{"key": "{HEX}"}}', f'{{"private_key": "{HEX}"', '{"private_key": 12345}', "0" * 64, "f" * 64],
+)
+def test_a_bad_key_is_refused_without_showing_it(tmp_path: pathlib.Path, text: str) -> None:
+    path = tmp_path / "key"
+    path.write_text(text)
+    with pytest.raises(InputError) as caught:
+        signing.load_key_file(str(path))
+    assert "hunter2" not in caught.value.message
+    assert HEX not in str(caught.value.as_dict())
+    assert caught.value.__cause__ is None
+    with pytest.raises(InputError, match="no such file"):
+        signing.load_key_file(str(path) + "x")
+
+
+def test_a_key_does_not_show_itself() -> None:
+    assert "3039" not in repr(signing.Key(0x3039)).replace(signing.Key(0x3039).public_key[:16], "")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("signature", None, "not signed"),
+        ("signature", "00" * 64, "out of range"),
+        ("signature", "01" * 64, "does not verify"),
+        ("public_key", "04" * 64, "not its sender's"),
+        ("sender", "TXAI" + "0" * 40, "not its sender's"),
+        ("amount", 5.0, "its id is not that of its content"),
+        ("metadata", {}, "its id is not that of its content"),
+        ("txid", "0" * 64, "its id is not that of its content"),
+    ],
+)
+def test_what_is_wrong_with_a_signature_is_told(chain: Chain, field: str, value: t.Any, words: str) -> None:
+    tx = chain.sign(1, vote())
+    assert signing.problem(tx, xai_tx.FULL, CHAIN_ID) is None
+    assert signing.problem(tx, xai_tx.FULL, "other") is not None
+    assert words in (signing.problem({**tx, field: value}, xai_tx.FULL, CHAIN_ID) or "")

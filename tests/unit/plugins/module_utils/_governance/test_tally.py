@@ -1,0 +1,386 @@
+# Copyright (c) 2026 chainops.validator contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+import time
+import typing as t
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ansible_collections.chainops.validator.plugins.module_utils._core.errors import InputError
+from ansible_collections.chainops.validator.plugins.module_utils._governance.model import Policy, Record, Thresholds
+from ansible_collections.chainops.validator.plugins.module_utils._governance.tally import ChainRule, Tally, decide, tally
+from ansible_collections.chainops.validator.tests.unit.plugins.module_utils._governance.chain_in_memory import (
+    ID,
+    execution,
+    implementation,
+    payload,
+    proposal,
+    review,
+    rollback,
+    vote,
+)
+
+Act = t.Tuple[str, t.Dict[str, t.Any]]
+
+
+def records(acts: t.Sequence[Act]) -> list[Record]:
+    return [
+        Record(height, 0, f"tx{height:04d}", sender, f"{height:064x}", metadata)
+        for height, (sender, metadata) in enumerate(acts, 1)
+    ]
+
+
+def count(*acts: Act, policy: Policy | None = None) -> Tally:
+    return tally(records(acts), ID, policy or Policy())
+
+
+def says(*acts: Act, policy: Policy | None = None) -> tuple[bool, str, str]:
+    rule = policy or Policy()
+    verdict = decide(count(*acts, policy=rule), rule)
+    return verdict.open, verdict.stage, "; ".join(verdict.reasons)
+
+
+SUBMIT: Act = ("S", proposal())
+YES = [(name, vote()) for name in "ABCDE"]
+REVIEWS = [(name, review()) for name in "ABCDE"]
+IMPL = [(name, implementation()) for name in "ABCDE"]
+APPROVED = [SUBMIT, *YES, *REVIEWS, *IMPL]
+
+
+def test_every_stage_is_followed_and_every_no_has_its_numbers() -> None:
+    assert says()[:2] == (False, "absent")
+    assert "no proposal 'upgrade-2.0.0'" in says()[2]
+    opened, stage, why = says(SUBMIT)
+    assert (opened, stage) == (False, "proposed")
+    assert "0 of 5 yes voters (the chain's rule)" in why
+    opened, stage, why = says(SUBMIT, *YES[:4])
+    assert (opened, stage) == (False, "proposed")
+    assert "4 of 5 yes voters" in why
+    assert "the strongest yes voter has 25.0 % of the yes power; at most 20 % is allowed" in why
+    opened, stage, why = says(SUBMIT, *YES)
+    assert (opened, stage) == (False, "approved_voting")
+    assert "0 of 5 code reviewers" in why
+    opened, stage, why = says(SUBMIT, *YES, *REVIEWS)
+    assert (opened, stage) == (False, "code_review_passed")
+    assert "0 of 2 implementation approvals, by 5 yes voters" in why
+    assert says(*APPROVED) == (True, "implementation_approved", "")
+    assert says(*APPROVED, ("X", execution())) == (True, "executed", "")
+
+
+def test_the_gate_opens_exactly_where_the_chain_says_implementation_approved() -> None:
+    assert not says(SUBMIT, *YES, *REVIEWS, *IMPL[:1])[0]
+    assert says(SUBMIT, *YES, *REVIEWS, *IMPL[:2])[0]
+
+
+@pytest.mark.parametrize(
+    ("powers", "against", "chain_ok"),
+    [
+        ([20] * 5, [51], True),  # 66.2 %
+        ([20] * 5, [52], False),  # 65.8 %
+        ([66, 66, 66, 66, 66], [170], True),  # exactly 66 %
+        ([20, 20, 20, 20, 21], [], False),  # the cap rejects, it doesn't clip
+        ([20, 20, 20, 20, 1e9], [], False),
+        ([20, 20, 20, 20, 20, 0], [], True),  # six voters, nobody above 20 %
+        ([0] * 5, [], False),
+        ([20] * 5, [], True),
+        ([0.1] * 5, [], True),
+        ([0.7] * 5, [], True),
+        ([1.1] * 5, [], True),
+        ([20] * 4, [], False),
+        ([10] * 10, [1e9], False),  # no-power is not capped
+        ([10] * 10, [51.515151], True),
+        ([1] * 5, [2.575], True),
+    ],
+)
+def test_votes_against_the_chains_thresholds(powers: list[float], against: list[float], chain_ok: bool) -> None:
+    acts = [SUBMIT]
+    acts += [(f"Y{i}", vote("yes", power)) for i, power in enumerate(powers)]
+    acts += [(f"N{i}", vote("no", power)) for i, power in enumerate(against)]
+    result = count(*acts)
+    assert result.chain is not None
+    assert (result.chain.stage == "approved_voting") is chain_ok
+
+
+def test_float_noise_is_told_apart_from_a_real_excess() -> None:
+    acts = [SUBMIT, *((f"Y{i}", vote("yes", 66)) for i in range(5)), ("N", vote("no", 170.0000001))]
+    result = count(*acts)
+    assert result.policy is not None
+    assert "65.999999999" not in str(result.policy.missing())
+    assert any("of 66 % of the voting power" in text and "66.0 %" not in text for text in result.policy.missing())
+
+
+def test_the_last_vote_counts_and_an_approval_that_is_withdrawn_is_withdrawn() -> None:
+    assert not says(*APPROVED, ("A", vote("no")))[0]
+    assert not says(*APPROVED, ("A", vote("abstain")))[0]
+    assert says(*APPROVED, ("A", vote("no")), ("A", vote("yes")))[0]
+    assert not says(*APPROVED, ("A", review(False)), ("B", review(False)))[0]
+    acts = [SUBMIT, *YES, *REVIEWS, ("A", implementation()), ("B", implementation()), ("A", implementation(False))]
+    assert "1 of 2 implementation approvals" in says(*acts)[2]
+
+
+def test_an_implementation_approval_of_somebody_who_changed_their_mind_counts_for_the_chain_alone() -> None:
+    six = [(name, vote("yes", 10)) for name in "ABCDEF"]
+    acts = [
+        SUBMIT,
+        *six,
+        *REVIEWS,
+        ("A", implementation()),
+        ("B", implementation()),
+        ("C", implementation()),
+        ("A", vote("no", 0)),
+    ]
+    result = count(*acts)
+    assert result.chain is not None and result.policy is not None
+    assert "3 of 3" in next(check.text for check in result.chain.implementation)
+    assert "2 of 2" in next(check.text for check in result.policy.implementation)
+
+
+def test_one_address_in_two_spellings_votes_once() -> None:
+    acts = [SUBMIT, *YES[:4], ("d", vote())]
+    result = count(*acts)
+    assert result.policy is not None and result.chain is not None
+    assert "4 of 5 yes voters" in result.policy.missing()
+    assert not any(text.endswith("of 5 yes voters") for text in result.chain.missing())
+
+
+@pytest.mark.parametrize("power", [-20, 0, "20", None, True, [20]])
+def test_a_power_that_is_none_carries_nobody(power: t.Any) -> None:
+    opened, _stage, why = says(SUBMIT, *YES[:4], ("E", vote("yes", power)), *REVIEWS, *IMPL)
+    assert not opened
+    assert "4 of 5 yes voters" in why
+
+
+def test_a_power_the_chain_itself_stumbles_over_closes_the_gate() -> None:
+    opened, _stage, why = says(*APPROVED, ("F", vote("no", "many")))
+    assert not opened
+    assert "the chain's own rule can't be computed" in why
+
+
+def test_negative_no_power_helps_nobody() -> None:
+    weak = [(name, vote("yes", 20)) for name in "ABCDE"]
+    against = ("N", vote("no", 60))
+    helper = ("M", vote("no", -60))
+    result = count(SUBMIT, *weak, against, helper)
+    assert result.chain is not None and result.policy is not None
+    assert result.chain.stage == "approved_voting"
+    assert result.policy.stage == "proposed"
+
+
+def test_nothing_counts_before_the_submission() -> None:
+    opened, stage, _why = says(*YES, *REVIEWS, SUBMIT)
+    assert (opened, stage) == (False, "proposed")
+
+
+def test_nothing_counts_after_the_execution() -> None:
+    done = [*APPROVED, ("X", execution())]
+    assert says(*done, *((name, vote("no")) for name in "ABCDE")) == (True, "executed", "")
+    assert any("came after proposal_execution" in note for note in count(*done, ("A", vote("no"))).notes)
+
+
+def test_an_execution_too_early_or_of_another_payload_is_none() -> None:
+    assert says(SUBMIT, *YES, ("X", execution()))[:2] == (False, "approved_voting")
+    result = count(*APPROVED, ("X", execution({"other": 1})))
+    assert result.executed is None
+    assert any("its payload is not the approved one" in note for note in result.notes)
+    late = count(SUBMIT, *YES, *REVIEWS, ("X", execution()), *IMPL)
+    assert (late.executed, late.stage) == (None, "implementation_approved")
+
+
+@pytest.mark.parametrize("who", ["S", "stranger"])
+def test_a_rollback_closes_the_gate_for_good_whoever_sent_it(who: str) -> None:
+    for before in ([SUBMIT], APPROVED, [*APPROVED, ("X", execution())]):
+        opened, stage, why = says(*before, (who, rollback()), *YES)
+        assert (opened, stage) == (False, "rolled_back")
+        assert f"by {who}" in why
+        assert ("who did not submit it" in why) is (who != "S")
+
+
+def test_a_rollback_of_another_proposal_under_our_id_is_not_ours() -> None:
+    other = {**rollback("other"), "proposal_id": ID}
+    assert says(*APPROVED, ("S", other))[0]
+
+
+def test_a_second_submission_voids_the_id_even_when_it_is_the_same() -> None:
+    for content in (payload(), payload(risk="none")):
+        opened, stage, why = says(*APPROVED, ("S", proposal(content=content)))
+        assert (opened, stage) == (False, "void")
+        assert "use a new id" in why
+
+
+def test_a_malformed_submission_is_none() -> None:
+    broken = {name: value for name, value in proposal().items() if name != "title"}
+    assert says(("S", broken), *YES)[1] == "absent"
+    assert says(("S", broken), *APPROVED)[0]
+
+
+def test_thresholds_in_force_follow_executed_proposals() -> None:
+    change = {"rule_name": "min_voters", "new_value": 6}
+    meta: list[Act] = [("S", proposal("rules", change, "modify_governance_rules"))]
+    meta += [(name, vote(proposal_id="rules")) for name in "ABCDE"]
+    meta += [(name, review(proposal_id="rules")) for name in "ABCDE"]
+    meta += [(name, implementation(proposal_id="rules")) for name in "ABCDE"]
+    fire: Act = ("S", execution(change, "rules"))
+    assert says(*meta, *APPROVED)[0]
+    opened, _stage, why = says(*meta, fire, *APPROVED)
+    assert not opened and "5 of 6 yes voters" in why
+    opened, _stage, why = says(*APPROVED, *meta, fire)
+    assert not opened and "5 of 6 yes voters" in why
+    assert says(*APPROVED, ("X", execution()), *meta, fire)[0] is False  # our own count asks for what is in force now
+    assert count(*meta, fire).threshold_changes == ("min_voters became 6 at height 17 by proposal 'rules'",)
+
+
+@pytest.mark.parametrize(
+    ("value", "taken"), [(99, False), (100, True), (10000, True), (10001, False), ("100", False), (100.0, False)]
+)
+def test_protocol_parameters_have_the_chains_ranges(value: t.Any, taken: bool) -> None:
+    rule = ChainRule(Thresholds(min_voters=1, max_individual_power_percent=100, min_code_reviewers=1))
+    change = {"parameter": "min_voters", "new_value": value}
+    acts = [("S", proposal("p", change, "protocol_parameter")), ("A", vote(proposal_id="p")), ("A", review(proposal_id="p"))]
+    for record in records([*acts, ("S", execution(change, "p"))]):
+        rule.apply(record)
+    assert rule.thresholds.min_voters == (value if taken else 1)
+
+
+def test_policy_can_ask_for_more_than_the_chain_does() -> None:
+    strict = Policy.from_dict({"thresholds": {"min_voters": 6}})
+    assert says(*APPROVED, policy=strict)[2] == "5 of 6 yes voters (policy)"
+    executed = Policy.from_dict({"required_stage": "executed"})
+    assert says(*APPROVED, policy=executed) == (False, "implementation_approved", "not executed, which the policy requires")
+    assert says(*APPROVED, ("X", execution()), policy=executed)[0]
+    small = Policy.from_dict(
+        {"chain_thresholds": {"min_voters": 1, "max_individual_power_percent": 100, "min_code_reviewers": 1}}
+    )
+    assert says(SUBMIT, YES[0], REVIEWS[0], IMPL[0], policy=small)[0]
+    assert not says(SUBMIT, YES[0], REVIEWS[0], policy=small)[0]  # the chain would ask for 0 of 1
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        {"threshold": {}},
+        {"thresholds": {"voters": 1}},
+        {"thresholds": {"min_voters": -1}},
+        {"thresholds": {"min_voters": 4.5}},
+        {"thresholds": {"min_voters": True}},
+        {"thresholds": [1]},
+        {"required_stage": "proposed"},
+        {"valid_blocks": 0},
+    ],
+)
+def test_a_policy_that_makes_no_sense_is_refused(raw: dict[str, t.Any]) -> None:
+    with pytest.raises(InputError, match="policy"):
+        Policy.from_dict(raw)
+
+
+# A plain re-statement of the chain's rule, written apart from the code under test.
+
+NAMES = "ABCDEFGH"
+POWERS = st.sampled_from([0, 1, 20, 20.0, 21, 5.5, 0.1, 1e6])
+ACTS = st.one_of(
+    st.tuples(st.sampled_from(NAMES), st.builds(vote, st.sampled_from(["yes", "yes", "yes", "no", "abstain"]), POWERS)),
+    st.tuples(st.sampled_from(NAMES), st.builds(review, st.booleans(), POWERS)),
+    st.tuples(st.sampled_from(NAMES), st.builds(implementation, st.booleans())),
+    st.tuples(st.sampled_from(NAMES), st.just(execution())),
+    st.tuples(st.sampled_from(NAMES), st.just(rollback())),
+    st.tuples(st.sampled_from(NAMES), st.just(proposal())),
+)
+
+
+def plainly(acts: t.Sequence[Act]) -> tuple[bool, bool]:
+    """(conditions hold now, was ever executed), as the node would have it."""
+    known = executed = False
+    votes: dict[str, tuple[str, t.Any]] = {}
+    ever: set[str] = set()
+    reviews: dict[str, tuple[bool, t.Any]] = {}
+    impl: dict[str, bool] = {}
+
+    def holds() -> bool:
+        yes = [p for v, p in votes.values() if v == "yes"]
+        power = 0
+        for p in yes:
+            power += p
+        no = 0
+        for v, p in votes.values():
+            no += p if v == "no" else 0
+        if len(yes) < 5 or power + no <= 0 or power / (power + no) * 100 < 66:
+            return False
+        if any((p / power * 100 if power > 0 else 0) > 20 for p in yes):
+            return False
+        total = good = 0
+        for approved, p in reviews.values():
+            total += p
+            good += p if approved else 0
+        if len(reviews) < 5 or (good / total * 100 if total > 0 else 0) < 66:
+            return False
+        return bool(ever) and sum(1 for who, ok in impl.items() if ok and who in ever) >= int(len(ever) * 0.5)
+
+    for who, data in acts:
+        kind = data["type"]
+        if kind == "governance_proposal":
+            known = True
+        elif not known:
+            continue
+        elif kind == "governance_vote":
+            votes[who] = (data["vote"], data["voting_power"])
+            if data["vote"] == "yes":
+                ever.add(who)
+        elif kind == "code_review":
+            reviews[who] = (data["approved"], data["voting_power"])
+        elif kind == "implementation_vote" and who in ever:
+            impl[who] = data["approved"]
+        elif kind == "proposal_execution" and holds():
+            executed = True
+    return known and holds(), executed
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(ACTS, max_size=60), st.booleans())
+def test_the_chains_rule_is_the_chains_rule(acts: list[Act], boosted: bool) -> None:
+    history = [SUBMIT, *(YES + REVIEWS + IMPL if boosted else []), *acts]
+    rule = ChainRule(Thresholds())
+    executions = []
+    for record in records(history):
+        done = rule.apply(record) is None
+        if record.kind == "proposal_execution":
+            executions.append(done)
+    assert (rule.count(ID).ok, any(executions)) == plainly(history)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(ACTS, max_size=40))
+def test_open_means_that_both_say_yes_and_nothing_speaks_against_it(acts: list[Act]) -> None:
+    history = [*APPROVED, *acts]
+    result = count(*history)
+    verdict = decide(result, Policy())
+    kinds = [data["type"] for _who, data in history]
+    if "rollback_change" in kinds or kinds.count("governance_proposal") > 1:
+        assert not verdict.open
+    if verdict.open:
+        assert plainly(history)[0] or plainly(history)[1]
+        assert result.policy is not None and result.policy.ok
+        assert not verdict.reasons
+    else:
+        assert verdict.reasons
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(ACTS, max_size=40), st.permutations(range(5)))
+def test_the_order_of_first_votes_does_not_change_our_own_count(acts: list[Act], order: list[int]) -> None:
+    one = count(SUBMIT, *YES, *acts)
+    other = count(SUBMIT, *(YES[i] for i in order), *acts)
+    assert one.policy is not None and other.policy is not None
+    assert one.policy.missing() == other.policy.missing()
+
+
+def test_a_hundred_thousand_votes_take_no_time() -> None:
+    history = records([SUBMIT, *((f"V{i}", vote("yes" if i % 4 else "no", 1.5 + i % 7)) for i in range(100_000))])
+    start = time.perf_counter()
+    result = tally(history, ID, Policy())
+    taken = time.perf_counter() - start
+    assert result.stage == "approved_voting"
+    assert taken < 2.0  # a bound for a loaded machine; the bench has the figure
+    print(f"{taken:.3f} s")
