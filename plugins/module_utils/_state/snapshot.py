@@ -45,7 +45,7 @@ from .names import (
     snapshots_dir,
     workspace,
 )
-from .scan import DIRECTORY, FILE, SYMLINK, Found, Scan, join, scan
+from .scan import DIRECTORY, FILE, SYMLINK, Found, Scan, found, join, scan
 from .sealed import NAME, TREES, Entry, entry_of
 
 __all__ = [
@@ -538,6 +538,11 @@ class _RootPass:
             if progress is not None:
                 progress({"root": self.name, "copied_files": totals[2], "copied_bytes": totals[3]})
         self._link(cache)
+        if self.clean is None:
+            # A shared copy can't show that its source moved on while it was hashed: look once more at what was copied.
+            for entry in todo:
+                if found(entry.path, os.lstat(join(self.source, entry.path))).stamp() != cache[entry.path].stamp:
+                    cache[entry.path].trusted = False
         return cache
 
     def _clear(self, current: dict[bytes, str], unsure: bool) -> None:
