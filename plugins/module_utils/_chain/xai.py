@@ -288,7 +288,8 @@ class XaiClient:
         connections = None if doc is None else doc.get("connections")
         if not isinstance(connections, list):
             return None
-        return sum(1 for peer in connections if isinstance(peer, dict) and peer.get("alive", True) and not peer.get("banned"))
+        peers = [peer for peer in connections if isinstance(peer, dict)]
+        return sum(1 for one in peers if one.get("connected", True) and not one.get("banned") and not one.get("wrong_chain"))
 
     def _listed_validators(self) -> tuple[Validator, ...]:
         self._version()

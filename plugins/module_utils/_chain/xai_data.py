@@ -35,9 +35,10 @@ LAYOUT = Layout(
         # The node's own log may lie in the data directory; rewinding it would lose the account of what happened.
         "logs/*",
     ),
-    volatile=("*.sock", "*.pid", "*.lock", "*.tmp"),
+    # A database's -wal is not among them: after a kill it holds what was committed last. Its -shm is made anew.
+    volatile=("*.sock", "*.pid", "*.lock", "*.tmp", "*.next", "*-shm", "state_wal.json", "migration_wal.json", ".migration/*"),
     # journal.log is not among them: XAI empties it after each write of a block's state.
-    append_only=("blocks/blocks_*.json",),
+    append_only=("blocks/blocks_*.json", "blocks/blocks_*.bin"),
     stop_signal="SIGINT",
     stop_timeout=60.0,
 )

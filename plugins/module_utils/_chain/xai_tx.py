@@ -64,12 +64,8 @@ def draft(
 ) -> dict[str, t.Any]:
     """A complete transaction without txid and signature. ``sender`` defaults to the key's own test network address.
 
-    The output that XAI nodes add by themselves (the amount to the recipient, when none is given) is written down here, so
-    that both schemes hash the same.
+    XAI nodes keep coins by output: name inputs and outputs there. The reference node keeps them by account: name none.
     """
-    listed = [dict(output) for output in outputs]
-    if not listed and recipient and amount > 0:
-        listed = [{"address": recipient, "amount": amount}]
     return {
         "sender": sender or address(public_key),
         "recipient": recipient,
@@ -80,7 +76,7 @@ def draft(
         "timestamp": timestamp,
         "tx_type": tx_type,
         "inputs": [dict(spent) for spent in inputs],
-        "outputs": listed,
+        "outputs": [dict(output) for output in outputs],
         "metadata": dict(metadata or {}),
     }
 

@@ -19,7 +19,7 @@ Json = t.Dict[str, t.Any]
 
 @dataclasses.dataclass(frozen=True)
 class View:
-    """One look at one node. ``status`` None: it could not be asked, ``error`` says why.
+    """One look at one node. ``status`` None: it could not be asked, ``error`` says why; ``gone``: it didn't answer at all.
 
     ``expected_address`` is the signing address the inventory gives it; ``hashes`` are block hashes by height.
     """
@@ -29,6 +29,7 @@ class View:
     expected_address: str | None = None
     status: NodeStatus | None = None
     error: str | None = None
+    gone: bool = False
     final_height: int | None = None
     validators: tuple[Validator, ...] = ()
     equivocations: tuple[t.Mapping[str, t.Any], ...] = ()
@@ -37,10 +38,11 @@ class View:
 
 @dataclasses.dataclass(frozen=True)
 class Signing:
-    """Who signed the last ``window`` blocks, as one node serves them: blocks per address."""
+    """Who signed the last ``window`` blocks, as one node serves them: blocks per address; and who signed any of the newest."""
 
     window: int
     signed: t.Mapping[str, int]
+    lately: frozenset[str]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -308,14 +310,16 @@ def _rows(
         if address:
             by_address.setdefault(address.lower(), view)
     counted = {address.lower(): count for address, count in signing.signed.items()} if signing and signing.window else None
+    lately = {address.lower() for address in signing.lately} if signing else set()
+    # A node that can't be asked and has no known address may be any validator that is not one of the others.
+    stranger = any(view.status is None and not view.expected_address for view in views)
     for one in validators:
         node = by_address.get(one.address.lower())
         signed = None if counted is None else counted.get(one.address.lower(), 0)
-        signs = None if signed is None else signed > 0
         if node is not None:
-            online: bool | None = node.status is not None and node.name not in doubtful and signs is not False
+            online: bool | None = node.status is not None and node.name not in doubtful and signed != 0
         else:
-            online = signs
+            online = None if signed is None or stranger else one.address.lower() in lately
         rows.append(
             {
                 "address": one.address,

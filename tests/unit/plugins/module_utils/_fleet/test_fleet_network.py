@@ -134,6 +134,26 @@ def test_an_unreachable_node_is_data_and_counts_as_away(net):
     assert "no answer" in node["error"]
 
 
+def test_a_node_that_stumbles_once_is_asked_again_and_one_that_is_gone_is_not(net):
+    routes = four()
+    good, tries = routes[1]["/block/latest"], []
+
+    def stumble(_headers):
+        tries.append(1)
+        return good if len(tries) > 1 else (500, "text/html", b"<title>500</title>")
+
+    routes[1]["/block/latest"] = stumble
+    nodes, servers = net(*routes)
+    assert ask(nodes)["ok"]
+    servers[1].routes["/block/latest"] = (500, "text/html", b"<title>500</title>")
+    waiting = NoWait()
+    assert kinds(ask(nodes, clock=waiting)) == [("unreachable", "v1")]
+    assert waiting.slept == 6.0
+    waiting = NoWait()
+    ask([nodes[0], DEAD], clock=waiting)
+    assert waiting.slept == 0.0
+
+
 def test_nobody_reachable():
     answer = ask([DEAD, look.Node("dead2", "http://127.0.0.1:2")])
     assert (answer["ok"], answer["agree"], answer["common_height"]) == (False, False, None)
@@ -151,6 +171,24 @@ def test_a_validator_of_somebody_else_is_there_when_it_signs(net):
     assert [row["missed"] for row in answer["validators"]] == [0, 0, 0, 20]
     assert answer["ok"]
     assert "50.0 %" in network.blockers(answer, "v0")[0]
+
+
+def test_a_validator_of_somebody_else_that_signed_only_before_is_away(net):
+    routes = four()
+    for height in range(26, 31):
+        for one in routes:
+            one[f"/blocks/{height}"] = fakes.block(height, signers=fakes.VALIDATORS[:3])
+    nodes, _servers = net(*routes[:2])
+    assert [row["online"] for row in ask(nodes)["validators"]] == [True, True, True, False]
+
+
+def test_an_unreachable_node_nobody_can_place_makes_the_others_validators_unknown(net):
+    nodes, _servers = net(*four()[:3])
+    answer = ask([*nodes, DEAD])
+    assert [row["online"] for row in answer["validators"]] == [True, True, True, None]
+    assert answer["power_offline_fraction"] == 0.25
+    assert "50.0 %" in network.blockers(answer, "v0")[-1]
+    assert "nobody knows which validator dead is" in network.blockers(answer, "dead")
 
 
 def test_a_node_that_answers_and_does_not_sign_is_away(net):

@@ -1,0 +1,126 @@
+# Copyright (c) 2026 chainops.validator contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One look at an instance's host: what runs, what its turns came to, who holds it. Read-only, and never fails for a no."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import typing as t
+
+from .._chain.registry import adapter as chain_adapter
+from .._core import journal
+from .._core.errors import ChainopsError
+from . import control, engine_main, fence, lock, release, service, turn
+from .paths import Home
+
+T = t.TypeVar("T")
+
+
+def look(
+    home: Home,
+    service_spec: t.Mapping[str, t.Any],
+    link: str,
+    *,
+    chain: str,
+    data_dir: str | None = None,
+    target: str | None = None,
+    limit: int = 10,
+) -> dict[str, t.Any]:
+    """Everything ``validator_upgrade_info`` returns. ``target``: digest of the release a rollout goes to."""
+    problems: list[str] = []
+
+    def attempt(what: t.Callable[[], T], otherwise: T) -> T:
+        try:
+            return what()
+        except (ChainopsError, OSError) as exc:
+            problems.append(exc.message if isinstance(exc, ChainopsError) else str(exc))
+            return otherwise
+
+    node = service.make(service_spec, home)
+    unknown = {"pid": None, "path": None, "sha256": None, "how": "it can't be told"}
+    running: dict[str, t.Any] = attempt(lambda: _running(node, home, link), unknown)
+    running["link"] = attempt(lambda: release.target(link), None)
+    running["level"] = attempt(lambda: chain_adapter(chain).storage_level(data_dir), None) if data_dir else None
+    turns = [found for name in _turn_names(home)[:limit] if (found := attempt(lambda: control.outcome(home, name), None))]  # noqa: B023
+    open_id = engine_main.open_turn(home)
+    lease = attempt(lambda: lock.read(home.lock), None)
+    opened = attempt(lambda: _open_row(home, open_id), {"id": open_id}) if open_id else None
+    return {
+        "running": running,
+        "turns": turns,
+        "open_turn": opened,
+        "fence": attempt(lambda: fence.highest(home.fence), 0),
+        "lock": lease.as_dict() if lease else {},
+        "guarded": node.guarded(),
+        "status": status(home.instance, running, turns, opened, target),
+        "problems": problems,
+    }
+
+
+def status(
+    instance: str,
+    running: t.Mapping[str, t.Any],
+    turns: t.Sequence[t.Mapping[str, t.Any]],
+    opened: t.Mapping[str, t.Any] | None,
+    target: str | None,
+) -> dict[str, t.Any]:
+    """Pure: the host in one row. What runs decides between old and new; a turn only says how it came about."""
+    last = turns[0] if turns else None
+    row: dict[str, t.Any] = {
+        "instance": instance,
+        "state": "unknown",
+        "step": None,
+        "since": last["ended"] if last else None,
+        "release": running.get("sha256") or running.get("path"),
+        "turn": last["id"] if last else None,
+        "why": last["reason"] if last else None,
+    }
+    if opened is not None:
+        row.update(turn=opened["id"], step=opened.get("step"), since=opened.get("since"))
+        row["state"] = "needs help" if opened.get("outcome") == turn.FAILED else "in turn"
+    elif last is not None and last["outcome"] == turn.FAILED:
+        row["state"] = "needs help"
+    elif running.get("pid") is None or row["release"] is None:
+        row["state"] = "unknown"
+    elif target is not None and running.get("sha256") == target:
+        row["state"] = "new"
+    elif last is not None and last["outcome"] == turn.PUT_BACK and (target is None or last["new"]["sha256"] == target):
+        row["state"] = "put back"
+    else:
+        row["state"] = "old" if target is not None else "unknown"
+    return row
+
+
+def _running(node: service.Service, home: Home, link: str) -> dict[str, t.Any]:
+    pid = node.state().pid
+    if pid is None:
+        return {"pid": None, "path": None, "sha256": None, "how": f"{node.name} is not running"}
+    others = [os.path.realpath(link)] if os.path.islink(link) else []
+    return release.running(pid, link, home.releases, others).as_dict()
+
+
+def _turn_names(home: Home) -> list[str]:
+    """Turns with a journal, the one written to last first."""
+    found: list[tuple[float, str]] = []
+    with contextlib.suppress(FileNotFoundError):
+        for name in os.listdir(home.journals):
+            with contextlib.suppress(OSError):
+                found.append((os.stat(os.path.join(home.journals, name, "journal.log")).st_mtime, name))
+    return [name for _, name in sorted(found, reverse=True)]
+
+
+def _open_row(home: Home, turn_id: str) -> dict[str, t.Any]:
+    records = journal.read(home.turn(turn_id).journal)
+    result = turn.result(engine_main.load(home, turn_id), records)
+    last = result["steps"][-1] if result["steps"] else {}
+    return {
+        "id": turn_id,
+        "rollout_id": result["rollout_id"],
+        "outcome": result["outcome"],
+        "step": last.get("name"),
+        "way": last.get("way"),
+        "since": last.get("at"),
+        "engine": lock.engine_at_work(home) is not None,
+    }

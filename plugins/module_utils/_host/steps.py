@@ -1,0 +1,702 @@
+# Copyright (c) 2026 chainops.validator contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the steps of a turn do on a host.
+
+Decisions are elsewhere: ``turn`` says which step comes next, ``probe`` says whether a node follows its chain.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import dataclasses
+import os
+import shutil
+import typing as t
+import urllib.parse
+
+from .._chain.protocol import ChainAdapter, NodeClient
+from .._chain.registry import adapter as chain_adapter
+from .._core import canonical, files
+from .._core.clock import CLOCK, Clock
+from .._core.errors import ChainopsError, HttpError, IntegrityError, Refused, Unreachable, WaitTimeout
+from .._governance.proof import check_on_host
+from .._state import migration, retention, watermark
+from .._state import restore as state_restore
+from .._state import snapshot as state_snapshot
+from .._state import verify as state_verify
+from . import fence, probe, procs, release, turn
+from . import service as services
+from .engine import Context
+from .paths import Home
+
+MIB = 1 << 20
+#: A peer's answer may take this long (seconds) while a node is watched; a dead one must not hold the watch.
+PEER_TIMEOUT = 2.0
+#: A chain's own rate limits bear about two looks a second; before the first answer nobody counts.
+FAST, SLOW = 0.05, 0.5
+#: The hot copy is brought up to date until sealing is predicted to take no longer than this (seconds), or it doesn't get better.
+FREEZE_GOAL = 0.3
+
+
+class HostEffects:
+    """The real effects. ``plan`` is a checked plan; everything else is read from its body."""
+
+    def __init__(self, plan: turn.Plan, home: Home, *, clock: Clock = CLOCK) -> None:
+        body = plan.body
+        self.plan = plan
+        self.body = body
+        self.home = home
+        self.clock = clock
+        self.adapter: ChainAdapter = chain_adapter(str(body["chain"]))
+        self.service = services.make(body["service"], home)
+        self.roots = tuple(state_snapshot.Root(str(r["name"]), str(r["path"])) for r in body["roots"])
+        self.data_dir = str(body["data_dir"])
+        self.old: t.Mapping[str, t.Any] = body["old"]
+        self.new: t.Mapping[str, t.Any] = body["new"]
+        self.link = str(body["release_link"])
+        self.address: str | None = body.get("expected_address") or None
+        self.spec = state_snapshot.SnapshotSpec.for_adapter(home.instance, str(body["snapshot_id"]), self.roots, self.adapter)
+        self._pool: concurrent.futures.ThreadPoolExecutor | None = None
+
+    # -- the machine's side ---------------------------------------------------------------------------------------------
+
+    def session(self) -> None:
+        self.service.revoke()
+        # A swap that a power cut interrupted is brought to its end before anybody looks at the data.
+        if self.service.state().pid is None:
+            state_restore.finish(self.data_dir, self.home.instance)
+
+    def do(self, step: str, context: Context) -> dict[str, t.Any]:
+        effect: t.Callable[[Context], dict[str, t.Any]] = getattr(self, f"_do_{step}")
+        return effect(context)
+
+    def undo(self, undo: str, context: Context) -> dict[str, t.Any]:
+        effect: t.Callable[[Context], dict[str, t.Any]] = getattr(self, f"_undo_{undo}")
+        return effect(context)
+
+    def rest(self, result: dict[str, t.Any]) -> None:
+        with contextlib.suppress(OSError):
+            files.write_atomic(self.home.turn(self.plan.turn_id).result, canonical.pretty(result))
+
+    def close(self, result: dict[str, t.Any]) -> None:
+        """The result is evidence, the journal is the truth: a full disk must not keep the journal open."""
+        self.rest(result)
+        if self.service.guarded():
+            self.service.unguard()
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.home.open)
+        with contextlib.suppress(FileNotFoundError):
+            files.fsync_dir(self.home.journals)
+
+    # -- looking --------------------------------------------------------------------------------------------------------
+
+    def _client(self, url: str | None = None, timeout: float = 10.0) -> NodeClient:
+        return self.adapter.client(url or str(self.body["api_url"]), timeout=timeout)
+
+    def _peers(self) -> list[str]:
+        return [str(url) for url in self.body["peers"]]
+
+    def _running(self, pid: int) -> release.Running:
+        others = [str(side["path"]) for side in (self.old, self.new)]
+        return release.running(pid, self.link, self.home.releases, others)
+
+    def _network_height(self) -> int | None:
+        """What at least half of the answering peers have reached; None when none answers (or there are none)."""
+
+        def height(url: str) -> dict[str, t.Any] | None:
+            client = self._client(url, PEER_TIMEOUT)
+            try:
+                return {"height": client.status().height}
+            except ChainopsError:
+                return None
+            finally:
+                client.close()
+
+        urls = self._peers()
+        if not urls:
+            return None
+        pool = self._pool = self._pool or concurrent.futures.ThreadPoolExecutor(max_workers=len(urls))
+        return probe.network_height(dict(zip(urls, pool.map(height, urls))))
+
+    def _mark(self) -> watermark.Watermark | None:
+        """The highest thing the key is known to have signed, on disk or remembered; remembered from now on."""
+        live = self.adapter.read_watermark(self.data_dir)
+        mark = watermark.combine(live, watermark.recorded(self.home.root, self.address), address=self.address or "")
+        return None if mark is None else watermark.record(self.home.root, mark)
+
+    def _alone(self) -> None:
+        """Raises Refused while a process uses the data directory: two nodes on one key would sign twice."""
+        holder = self.adapter.lock_holder(self.data_dir)
+        if holder is not None:
+            raise Refused(f"{self.data_dir} is in use by pid {holder}; nothing may touch it or be started on it", pid=holder)
+
+    # -- forward --------------------------------------------------------------------------------------------------------
+
+    def _do_check(self, context: Context) -> dict[str, t.Any]:
+        fence.require(self.home.fence, int(self.body["fence_token"]))
+        problems = self.service.problems()
+        facts: dict[str, t.Any] = {}
+        for look in self._looks():
+            try:
+                facts.update(look(context, problems))
+            except (ChainopsError, OSError) as exc:
+                problems.append(exc.message if isinstance(exc, ChainopsError) else str(exc))
+        if problems:
+            raise Refused("; ".join(problems), problems=problems)
+        mark = self._mark()
+        return {**facts, "watermark": watermark.as_dict(mark) if mark else None}
+
+    def _looks(self) -> list[t.Callable[[Context, list[str]], dict[str, t.Any]]]:
+        return [
+            self._check_releases,
+            self._check_node,
+            self._check_proof,
+            self._check_drain,
+            self._check_space,
+            self._check_data,
+        ]
+
+    def preconditions(self, context: Context) -> list[str]:
+        """What would keep the turn from beginning now, found as the turn finds it. For check mode: nobody has drained yet."""
+        problems = self.service.problems()
+        for look in self._looks():
+            if look != self._check_drain:
+                try:
+                    look(context, problems)
+                except (ChainopsError, OSError) as exc:
+                    problems.append(exc.message if isinstance(exc, ChainopsError) else str(exc))
+        return problems
+
+    def _check_releases(self, context: Context, problems: list[str]) -> dict[str, t.Any]:
+        release.require_complete(str(self.new["path"]), str(self.new["sha256"]))
+        leads = release.target(self.link)
+        if leads != os.path.realpath(str(self.old["path"])):
+            problems.append(f"{self.link} leads to {leads}, not to {self.old['path']} as when this turn was planned")
+        return {}
+
+    def _check_node(self, context: Context, problems: list[str]) -> dict[str, t.Any]:
+        state = self.service.state()
+        if state.pid is None:
+            problems.append(f"{self.service.name} is not running ({state.text}); a turn starts from a running node")
+            return {}
+        running = self._running(state.pid)
+        if running.path is not None and running.path != os.path.realpath(str(self.old["path"])):
+            problems.append(f"the process runs {running.path}, not {self.old['path']}")
+        client = self._client()
+        try:
+            status = client.status()
+            if self.address and status.address and status.address.lower() != self.address.lower():
+                problems.append(f"the node signs as {status.address}, not as {self.address}")
+        finally:
+            client.close()
+        return {
+            "pid": state.pid,
+            "running": running.as_dict(),
+            "height": status.height,
+            "tip_hash": status.tip_hash,
+            "chain_id": status.chain_id,
+            "genesis_hash": status.genesis_hash,
+            "version": status.version,
+            "address": status.address,
+            "equivocations": self._known_equivocations(),
+            "signs": self._is_validator(),
+        }
+
+    def _is_validator(self) -> bool:
+        client = self._client()
+        try:
+            return any(self.address and v.address.lower() == self.address.lower() for v in client.validators())
+        except ChainopsError:
+            return False
+        finally:
+            client.close()
+
+    def _known_equivocations(self) -> int | None:
+        """The most that this node or any peer knows of."""
+        known: list[int] = []
+        for url in (None, *self._peers()):
+            client = self._client(url, PEER_TIMEOUT)
+            try:
+                count = self._equivocations(client)
+            finally:
+                client.close()
+            if count is not None:
+                known.append(count)
+        return max(known, default=None)
+
+    def _equivocations(self, client: NodeClient) -> int | None:
+        """Equivocations this node knows of the expected key; None where it isn't told."""
+        if not self.address:
+            return None
+        try:
+            found = client.equivocations()
+        except ChainopsError:
+            return None
+        # Some nodes only count, and name nobody: then it may be ours.
+        ours = (item for item in found if str(item.get("address") or self.address).lower() == self.address.lower())
+        return sum(int(item.get("count", 1)) for item in ours)
+
+    def _check_proof(self, context: Context, problems: list[str]) -> dict[str, t.Any]:
+        """Forward needs a proof that is valid now; putting back needs only that the host was changed under one."""
+        if self.plan.direction == "back":
+            return {"proof_sha256": self.body.get("proof_sha256")}
+        client = self._client()
+        try:
+            found = check_on_host(dict(self.body["proof"]), str(self.new["sha256"]), os.uname().machine, client)
+        finally:
+            client.close()
+        problems.extend(f"governance proof: {item}" for item in found)
+        return {"proof_sha256": canonical.digest(self.body["proof"])}
+
+    def _check_drain(self, context: Context, problems: list[str]) -> dict[str, t.Any]:
+        receipts = self.body["drain_receipts"]
+        if self.body["require_drain"] and not receipts:
+            problems.append("no drain receipt: drain the host first, or say require_drain=false where no gateway leads to it")
+        for receipt in receipts:
+            problems.extend(drain_problems(receipt, self.home.instance, self.plan.turn_id, int(self.body["fence_token"])))
+        port = urllib.parse.urlsplit(str(self.body["api_url"])).port or 80
+        clients = set(self.body.get("client_addresses") or ())
+        until = self.clock.monotonic() + min(context.left(), 10.0)
+        while True:
+            remote = procs.established(port)
+            left = sorted({address for address in remote if address in clients})
+            if not left or self.clock.monotonic() >= until:
+                break
+            self.clock.sleep(FAST)
+        if left:
+            problems.append(f"clients are still connected to port {port} from {', '.join(left)}")
+        return {"drained": len(receipts), "connections": len(remote)}
+
+    def _check_space(self, context: Context, problems: list[str]) -> dict[str, t.Any]:
+        """A migration's copy and a restore's tree may each be as large as the data; journals and results are small."""
+        size = tree_bytes(self.data_dir)
+        needed = 2 * size + 64 * MIB
+        free = shutil.disk_usage(os.path.dirname(os.path.abspath(self.data_dir))).free
+        if free < needed:
+            problems.append(f"{free // MIB} MiB free beside {self.data_dir}, {needed // MIB} MiB are needed")
+        own = shutil.disk_usage(self.home.root).free
+        if own < 64 * MIB:
+            problems.append(f"{own // MIB} MiB free under {self.home.root}, 64 MiB are needed")
+        return {"data_bytes": size, "free_bytes": free}
+
+    def _check_data(self, context: Context, problems: list[str]) -> dict[str, t.Any]:
+        pending = state_restore.pending(self.data_dir, self.home.instance)
+        if pending is not None:
+            problems.append(f"an interrupted restore of {pending} has to be finished first")
+        level = migration.level(self.data_dir, self.adapter)
+        if self.plan.direction == "back":
+            verdict = state_verify.verify(self._target_snapshot(), deep=False, expect_root=self.body["back_to"]["sha256"])
+            problems.extend(f"rollback point: {item}" for item in verdict.problems)
+            return {"level": level}
+        steps = migration.parse(self.body["migrations"])
+        wanted, ends = self.new.get("level"), level
+        for step in steps:
+            if ends == step.from_level:
+                ends = step.to_level
+        if wanted is not None and ends is not None and ends != wanted:
+            problems.append(f"the data are at level {level} and the migrations lead to {ends}; the release needs level {wanted}")
+        return {"level": level}
+
+    def _do_prepare(self, context: Context) -> dict[str, t.Any]:
+        hot = state_snapshot.hot_copy(self.spec, budget=FREEZE_GOAL)
+        return {
+            "snapshot_id": self.spec.snapshot_id,
+            "bytes": hot.bytes,
+            "predicted_freeze_seconds": hot.predicted_freeze_seconds,
+        }
+
+    def _do_guard(self, context: Context) -> dict[str, t.Any]:
+        self.service.guard()
+        return {}
+
+    def _do_stop(self, context: Context) -> dict[str, t.Any]:
+        known = turn.notes(context.records, "stop")
+        if not known:
+            check = turn.facts(context.records, "check")
+            network = self._network_height()
+            client = self._client(timeout=PEER_TIMEOUT)
+            try:
+                status = client.status()
+                height, tip = status.height, status.tip_hash
+            except ChainopsError:
+                height, tip = int(check["height"]), str(check["tip_hash"])
+            finally:
+                client.close()
+            # The window opens with this record; nothing slow may come between it and the signal.
+            known = {"height": height, "tip_hash": tip, "network_height": network}
+            context.note(**known)
+        layout = self.adapter.layout
+        stopped = services.stop(
+            self.service, layout.stop_signal, context.left(), kill=bool(self.body["policy"]["kill"]), clock=self.clock
+        )
+        self._alone()
+        return {**known, **stopped}
+
+    def _do_freeze(self, context: Context) -> dict[str, t.Any]:
+        start = self.clock.monotonic()
+        check, stop = turn.facts(context.records, "check"), turn.facts(context.records, "stop")
+        mark = self._mark()
+        # None of these may differ when the step is taken again.
+        facts = {
+            "chain_id": check.get("chain_id"),
+            "genesis_hash": check.get("genesis_hash"),
+            "height": stop.get("height"),
+            "tip_hash": stop.get("tip_hash"),
+            "level": check.get("level"),
+            "release": {"id": self.old.get("id"), "sha256": self.old.get("sha256"), "path": self.old["path"]},
+            "turn_id": self.plan.turn_id,
+            "clean": bool(stop.get("clean")),
+            "watermark": watermark.as_dict(mark) if mark else None,
+        }
+        sealed = state_snapshot.freeze(self.spec, facts)
+        retention.hold(sealed.path, f"turn-{self.plan.turn_id}", "rollback point of this turn")
+        return {
+            "snapshot_id": sealed.snapshot_id,
+            "path": sealed.path,
+            "root_sha256": sealed.root_sha256,
+            "bytes": sealed.bytes,
+            "clean": facts["clean"],
+            "watermark": facts["watermark"],
+            "seconds": round(self.clock.monotonic() - start, 3),
+        }
+
+    def _do_migrate(self, context: Context) -> dict[str, t.Any]:
+        steps = migration.parse(self.body["migrations"])
+        if not steps:
+            return {"steps": []}
+        in_place = self.body["policy"]["migrate"] == "in_place"
+        if in_place and context.in_doubt:
+            raise Refused("the engine died while it migrated in place; the data are restored, not migrated a second time")
+        done = migration.run(
+            steps,
+            self.data_dir,
+            str(self.new["path"]),
+            "forward",
+            context.left(),
+            adapter=self.adapter,
+            in_place=in_place,
+            instance=self.home.instance,
+        )
+        return {**done.as_dict(), "in_place": in_place}
+
+    def _do_restore(self, context: Context) -> dict[str, t.Any]:
+        self._alone()
+        return self._restore(self._target_snapshot(), self.body["back_to"]["sha256"])
+
+    def _target_snapshot(self) -> str:
+        return state_snapshot.sealed_path(self.spec.snapshots_dir, str(self.body["back_to"]["snapshot_id"]))
+
+    def _restore(self, path: str, root_sha256: str | None) -> dict[str, t.Any]:
+        done = state_restore.restore(path, self.roots, self.adapter, {"root_sha256": root_sha256}, self._safe_mark())
+        self.service.reload()
+        return done.as_dict()
+
+    def _safe_mark(self) -> watermark.Watermark | None:
+        """What the key must not go below.
+
+        Where its file can't be read any more, it is taken to have signed everything the network may have.
+        """
+        try:
+            return self._mark()
+        except IntegrityError:
+            network = self._network_height()
+            known = watermark.recorded(self.home.root, self.address)
+            if network is None:
+                raise
+            guess = watermark.Watermark(height=network + 1, round=0, step=3, address=self.address or "")
+            mark = watermark.combine(known, guess, address=self.address or "")
+            return None if mark is None else watermark.record(self.home.root, mark)
+
+    def _do_switch(self, context: Context) -> dict[str, t.Any]:
+        release.switch(self.link, str(self.new["path"]))
+        return {"link": self.link, "to": self.new["path"]}
+
+    def _do_start(self, context: Context) -> dict[str, t.Any]:
+        pid = self.service.state().pid
+        if pid is None:
+            self._alone()
+            pid = self.service.start(context.left())
+        return {"pid": pid, "ticks": procs.start_ticks(pid)}
+
+    def _do_probe(self, context: Context) -> dict[str, t.Any]:
+        check, stop = turn.facts(context.records, "check"), turn.facts(context.records, "stop")
+        options = self.body["probe"]
+        started = turn.facts(context.records, "start")
+        watch = Watch(self, context, stop, str(self.new["path"]), int(options["height_advance"]), started)
+        wanted = watch.wanted(
+            version=self.new.get("version"),
+            max_lag=int(options["max_lag"]),
+            min_peers=self._min_peers(),
+            must_sign=bool(options["signs"]) and bool(check.get("signs")),
+            equivocations=check.get("equivocations"),
+        )
+        found = watch.until_followed(wanted)
+        mark = self._mark()
+        return {**found, "watermark": watermark.as_dict(mark) if mark else None}
+
+    def _min_peers(self) -> int:
+        listed, wanted = len(self._peers()), self.body["probe"].get("min_peers")
+        return int(wanted) if wanted is not None else listed // 2 + 1 if listed else 0
+
+    def _do_confirm(self, context: Context) -> dict[str, t.Any]:
+        """Wait for somebody's word. Silence is decided by policy, so that the host never hangs on a controller that is gone."""
+        path = self.home.turn(self.plan.turn_id).confirm
+        policy = self.body["confirm"]
+        until = self.clock.monotonic() + min(float(policy["deadline"]), context.left())
+        while self.clock.monotonic() < until:
+            word = (files.read_or_none(path) or b"").strip()
+            if word == b"commit":
+                return {"confirmed": True}
+            if word:
+                raise Refused(f"somebody asked for the host to be put back: {word.decode('utf-8', 'replace')[:200]}")
+            self.clock.sleep(FAST)
+        if policy["on_silence"] == "put_back":
+            raise WaitTimeout("nobody confirmed in time, and silence means putting back")
+        return {"confirmed": False}
+
+    def _do_commit(self, context: Context) -> dict[str, t.Any]:
+        return self._let_go(context)
+
+    def _let_go(self, context: Context) -> dict[str, t.Any]:
+        """Take the guard away. A node that it kept down (the host rebooted after the last step) is started first."""
+        runs = self.service.state().pid is not None
+        if not runs:
+            with contextlib.suppress(ChainopsError):
+                self._alone()
+                self.service.start(context.left() / 2)
+                runs = True
+        self.service.unguard()
+        return {"runs": runs}
+
+    # -- back -----------------------------------------------------------------------------------------------------------
+
+    def _undo_stop_new(self, context: Context) -> dict[str, t.Any]:
+        """What the new release wrote is thrown away, so it may be killed when it doesn't stop; that is said."""
+        half = max(1.0, context.left() / 2)
+        stopped = services.stop(self.service, self.adapter.layout.stop_signal, half, kill=True, clock=self.clock)
+        self._alone()
+        mark = self._safe_mark()
+        return {**stopped, "watermark": watermark.as_dict(mark) if mark else None}
+
+    def _undo_switch_back(self, context: Context) -> dict[str, t.Any]:
+        release.switch(self.link, str(self.old["path"]))
+        return {"link": self.link, "to": self.old["path"]}
+
+    def _undo_restore_own(self, context: Context) -> dict[str, t.Any]:
+        self._alone()
+        sealed = turn.facts(context.records, "freeze")
+        return self._restore(str(sealed["path"]), str(sealed["root_sha256"]))
+
+    def _undo_start_old(self, context: Context) -> dict[str, t.Any]:
+        """The old release runs again. When it runs but doesn't follow the chain, that is a fact and not an error: it is whole."""
+        check, stop = turn.facts(context.records, "check"), turn.notes(context.records, "stop")
+        pid = self.service.state().pid
+        was = check.get("pid")
+        if pid is None:
+            self._alone()
+            pid = self.service.start(context.left())
+        started = {"pid": pid, "ticks": procs.start_ticks(pid)}
+        watch = Watch(self, context, stop or check, str(self.old["path"]), 1, started if pid != was else {})
+        wanted = watch.wanted(version=None, max_lag=10**9, min_peers=min(1, self._min_peers()))
+        found: dict[str, t.Any]
+        try:
+            found = {**watch.until_followed(wanted, restarts=True), "follows": True}
+        except WaitTimeout as exc:
+            found = {"follows": False, "why": str(exc.fields.get("last") or exc.message)}
+        mark = self._mark()
+        return {**found, "never_stopped": pid == was, "watermark": watermark.as_dict(mark) if mark else None}
+
+    def _undo_unguard(self, context: Context) -> dict[str, t.Any]:
+        return self._let_go(context)
+
+
+class Watch:
+    """Looks at the node and its peers until the verdict is in."""
+
+    def __init__(
+        self,
+        host: HostEffects,
+        context: Context,
+        stop: t.Mapping[str, t.Any],
+        path: str,
+        advance: int,
+        started: t.Mapping[str, t.Any],
+    ) -> None:
+        """``started``: pid and start ticks of the process that the engine itself started through the link."""
+        self.started = started
+        self.host = host
+        self.context = context
+        self.path = os.path.realpath(path)
+        self.advance = advance
+        self.own_at_stop = int(stop["height"])
+        self.floor = max(self.own_at_stop, int(stop.get("network_height") or 0))
+        self.clock = host.clock
+        self.client = host._client(timeout=PEER_TIMEOUT)
+        self.peers = {url: host._client(url, PEER_TIMEOUT) for url in host._peers()}
+        self.seen: dict[str, dict[str, t.Any] | None] = dict.fromkeys(self.peers)
+        self.asked: dict[str, concurrent.futures.Future[dict[str, t.Any] | None]] = {}
+        self.pool = concurrent.futures.ThreadPoolExecutor(max_workers=max(1, len(self.peers)))
+        self.hashes: dict[int, str] = {}
+        self.signed: bool | None = None
+        self.signed_upto: int | None = None
+        self.equivocations: int | None = None
+
+    def wanted(
+        self, *, version: str | None, max_lag: int, min_peers: int, must_sign: bool = False, equivocations: int | None = None
+    ) -> probe.Wanted:
+        return probe.Wanted(
+            release=self.path,
+            version=version,
+            address=self.host.address,
+            floor=self.floor,
+            advance=self.advance,
+            max_lag=max_lag,
+            min_peers=min_peers,
+            equivocations=equivocations,
+            must_sign=must_sign,
+        )
+
+    def until_followed(self, wanted: probe.Wanted, *, restarts: bool = False) -> dict[str, t.Any]:
+        """Facts when the node follows. Raises Refused when it can't any more, WaitTimeout (with ``last``) when time is up."""
+        start = self.clock.monotonic()
+        answered = advancing = False
+        last: probe.Verdict | None = None
+        looks = 0
+        try:
+            while True:
+                sample = self._look()
+                if sample.status is not None and not answered:
+                    answered = True
+                    # What the network made while the node was away is caught up, not followed.
+                    wanted = _raised(wanted, probe.network_height(self.seen))
+                    self.context.note(answered=True, height=sample.status["height"])
+                if sample.status is not None and not advancing and sample.status["height"] > self.own_at_stop:
+                    advancing = True
+                    self.context.note(advancing=True, height=sample.status["height"])
+                verdict = last = probe.judge(wanted, sample)
+                if verdict.ok and sample.status is not None:
+                    return {
+                        "height": sample.status["height"],
+                        "network_height": probe.network_height(sample.peers),
+                        "version": sample.status.get("version"),
+                        "address": sample.status.get("address"),
+                        "release": sample.release,
+                        "signed": sample.signed,
+                        "peers": dict(sample.peers),
+                        "followed_after": round(self.clock.monotonic() - start, 3),
+                    }
+                if verdict.fatal and not restarts:
+                    raise Refused("; ".join(verdict.fatal), problems=list(verdict.fatal))
+                if self.context.left(0.0) <= 0.0:
+                    words = "; ".join(last.reasons)
+                    waited = round(self.clock.monotonic() - start, 1)
+                    raise WaitTimeout(f"after {waited:g} s: {words}", last=words, waited=waited)
+                looks += answered
+                self.clock.sleep(FAST if looks < 40 else SLOW)
+        finally:
+            self.pool.shutdown(wait=False)
+            self.client.close()
+
+    def _look(self) -> probe.Sample:
+        pid = self.host.service.state().pid
+        if pid is None:
+            return probe.Sample(alive=False)
+        running = self.host._running(pid)
+        if running.path is None and self.started == {"pid": pid, "ticks": procs.start_ticks(pid)}:
+            # The engine started this very process after it had switched the link.
+            running = dataclasses.replace(running, path=os.path.realpath(self.host.link))
+        try:
+            status = self.client.status()
+        except (HttpError, Unreachable, IntegrityError):
+            return probe.Sample(alive=True, release=running.path)
+        self._ask_peers(status.height)
+        self._signatures(status.height)
+        self._count_equivocations(self.client)
+        return probe.Sample(
+            alive=True,
+            release=running.path,
+            status=status.as_dict(),
+            peers=dict(self.seen),
+            equivocations=self.equivocations,
+            signed=self.signed,
+        )
+
+    def _ask_peers(self, own: int) -> None:
+        """Collect what peers have answered, and ask those again that have nothing under way."""
+        for url, client in self.peers.items():
+            future = self.asked.get(url)
+            if future is not None and not future.done():
+                continue
+            if future is not None:
+                self.seen[url] = future.result()
+            self.asked[url] = self.pool.submit(self._ask, client, own)
+        if self.asked:
+            concurrent.futures.wait(self.asked.values(), timeout=0.2)
+            self.seen.update({url: future.result() for url, future in self.asked.items() if future.done()})
+        for url, peer in self.seen.items():
+            if peer is not None and peer.get("hash") is not None:
+                self.seen[url] = {**peer, "same": peer["hash"] == self._own_hash(peer["compared"])}
+
+    def _ask(self, client: NodeClient, own: int) -> dict[str, t.Any] | None:
+        try:
+            height = client.status().height
+            compared = min(own, height)
+            answer = {"height": height, "compared": compared, "hash": client.block_hash(compared), "same": False}
+            self._count_equivocations(client)
+            return answer
+        except ChainopsError:
+            return None
+
+    def _count_equivocations(self, client: NodeClient) -> None:
+        known = self.host._equivocations(client)
+        if known is not None:
+            self.equivocations = max(known, self.equivocations or 0)
+
+    def _own_hash(self, height: int) -> str | None:
+        try:
+            if height not in self.hashes:
+                self.hashes = {height: self.client.block_hash(height)}
+            return self.hashes[height]
+        except ChainopsError:
+            return None
+
+    def _signatures(self, height: int) -> None:
+        """Has our key signed a block since the start? Each new block is looked at once."""
+        address = (self.host.address or "").lower()
+        if not address or self.signed:
+            return
+        first = self.floor + 2 if self.signed_upto is None else self.signed_upto + 1
+        for number in range(max(first, height - 20), height + 1):
+            try:
+                block = self.client.block(number)
+            except ChainopsError:
+                return
+            self.signed_upto = number
+            if block.signers is not None:
+                self.signed = bool(self.signed) or any(signer.lower() == address for signer in block.signers)
+
+
+def _raised(wanted: probe.Wanted, network: int | None) -> probe.Wanted:
+    return dataclasses.replace(wanted, floor=max(wanted.floor, network or 0))
+
+
+def tree_bytes(path: str) -> int:
+    """Size of the files below a directory, as ``st_size``; files that vanish meanwhile are not counted."""
+    total = 0
+    for root, _, names in os.walk(path):
+        for name in names:
+            with contextlib.suppress(OSError):
+                total += os.lstat(os.path.join(root, name)).st_size
+    return total
+
+
+def drain_problems(receipt: t.Mapping[str, t.Any], instance: str, turn_id: str, token: int) -> list[str]:
+    """What keeps a drain receipt from standing for this turn; empty when it does."""
+    wanted = {"format": "chainops.drain/1", "state": "drained", "instance": instance, "turn_id": turn_id, "fence_token": token}
+    return [
+        f"the drain receipt of gateway {receipt.get('gateway')!r} says {name} {receipt.get(name)!r}, not {value!r}"
+        for name, value in wanted.items()
+        if receipt.get(name) != value
+    ]

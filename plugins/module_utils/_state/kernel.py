@@ -1,0 +1,115 @@
+# Copyright (c) 2026 chainops.validator contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the kernel offers and Python's ``os`` doesn't: cloning, exchanging, one sync for a whole file system, mount points."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import fcntl
+import os
+import re
+import typing as t
+
+FICLONE = 0x40049409
+_AT_FDCWD = -100
+_RENAME_NOREPLACE = 1
+_RENAME_EXCHANGE = 2
+_NOT_OFFERED = frozenset({errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOTTY, errno.EXDEV, errno.EPERM})
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def clone(source: int, target: int) -> bool:
+    """Make ``target`` (an open, empty file) share the blocks of ``source``. False where the file system can't."""
+    try:
+        fcntl.ioctl(target, FICLONE, source)
+    except OSError as exc:
+        if exc.errno in _NOT_OFFERED or exc.errno == errno.ETXTBSY:
+            return False
+        raise
+    return True
+
+
+def can_clone(directory: bytes) -> bool:
+    """Probe, with two small files, whether the file system of a directory can share blocks."""
+    first, second = (os.path.join(directory, f".probe-{os.getpid()}-{n}".encode()) for n in (1, 2))
+    try:
+        with open(first, "wb") as one:
+            one.write(b"probe")
+        with open(first, "rb") as one, open(second, "wb") as two:
+            return clone(one.fileno(), two.fileno())
+    finally:
+        for path in (first, second):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+
+
+def sync_file_system(path: str | bytes) -> None:
+    """Write out everything dirty on the file system that holds ``path``, and wait for it."""
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        call = getattr(_libc, "syncfs", None)
+        if call is None:
+            os.sync()
+        elif call(handle) != 0:
+            code = ctypes.get_errno()
+            raise OSError(code, os.strerror(code), os.fsdecode(path))
+    finally:
+        os.close(handle)
+
+
+def exchange(one: str | bytes, other: str | bytes) -> bool:
+    """Swap two names atomically. False where the kernel or the file system doesn't offer it."""
+    return _rename(one, other, _RENAME_EXCHANGE)
+
+
+def rename_new(source: str | bytes, target: str | bytes) -> None:
+    """Rename without ever replacing anything. Raises FileExistsError."""
+    if not _rename(source, target, _RENAME_NOREPLACE):
+        if os.path.lexists(target):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), os.fsdecode(target))
+        os.rename(source, target)
+
+
+def _rename(source: str | bytes, target: str | bytes, flags: int) -> bool:
+    call = getattr(_libc, "renameat2", None)
+    if call is None:
+        return False
+    if call(_AT_FDCWD, os.fsencode(source), _AT_FDCWD, os.fsencode(target), flags) == 0:
+        return True
+    code = ctypes.get_errno()
+    if code in (errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP):
+        return False
+    raise OSError(code, os.strerror(code), os.fsdecode(source), None, os.fsdecode(target))
+
+
+def mount_points() -> dict[bytes, str]:
+    """Every mount point this process sees, with the type of what is mounted there. Bind mounts are among them."""
+    with open("/proc/self/mountinfo", "rb") as stream:
+        lines = stream.read().splitlines()
+    found: dict[bytes, str] = {}
+    for line in lines:
+        before, _, after = line.partition(b" - ")
+        path = re.sub(rb"\\([0-7]{3})", lambda m: bytes([int(m.group(1), 8)]), before.split(b" ")[4])
+        found[path] = after.split(b" ")[0].decode("ascii", "replace")
+    return found
+
+
+@contextlib.contextmanager
+def idle_io() -> t.Iterator[None]:
+    """Do what follows (in this thread) with the lowest I/O priority, where the kernel lets us say so."""
+    numbers = {"x86_64": (251, 252), "aarch64": (30, 31)}.get(os.uname().machine)
+    if numbers is None:
+        yield
+        return
+    setter, getter = numbers
+    before = _libc.syscall(getter, 1, 0)
+    _libc.syscall(setter, 1, 0, 3 << 13)
+    try:
+        yield
+    finally:
+        if before >= 0:
+            _libc.syscall(setter, 1, 0, before)

@@ -1,0 +1,221 @@
+# Copyright (c) 2026 chainops.validator contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The sealed form of a snapshot: a header, and one entry for each name, under one digest.
+
+``manifest.json`` is one JSON document, ``{"header": {...}, "entries": [...]}``, with each entry in canonical form on a line
+of its own, sorted by root and path. A leaf is SHA-256(0x00 + entry), a node SHA-256(0x01 + left + right), an odd last one
+goes up as it is (the tree of RFC 6962). The header holds the tree's root, the chain's facts and the counts;
+``root_sha256``, by which a snapshot is known elsewhere, is the digest of the header.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+import typing as t
+
+from .._core import canonical
+from .._core.errors import IntegrityError
+from .copy import clean_mode
+from .names import check_root, decode, encode
+from .scan import DIRECTORY, FILE, SYMLINK, Found
+
+FORMAT = "chainops.snapshot/1"
+NAME = "manifest.json"
+TREES = "roots"
+
+Header = t.Dict[str, t.Any]
+
+
+class Entry(t.NamedTuple):
+    """One name in a snapshot. ``link`` is the path whose content this one shares (a hard link), else empty."""
+
+    root: str
+    path: bytes
+    type: str
+    size: int
+    mode: int
+    uid: int
+    gid: int
+    mtime_ns: int
+    sha256: str = ""
+    target: str = ""
+    link: str = ""
+    sparse: bool = False
+    xattrs: t.Mapping[str, str] = {}
+
+    def as_dict(self) -> dict[str, t.Any]:
+        """The entry as it is stored; what doesn't apply is left out."""
+        entry: dict[str, t.Any] = {
+            "root": self.root,
+            "path": encode(self.path),
+            "type": self.type,
+            "mode": f"{self.mode:04o}",
+            "uid": self.uid,
+            "gid": self.gid,
+            "mtime_ns": self.mtime_ns,
+        }
+        if self.type == FILE:
+            entry["size"] = self.size
+            entry["sha256"] = self.sha256
+            if self.link:
+                entry["link"] = self.link
+            if self.sparse:
+                entry["sparse"] = True
+        elif self.type == SYMLINK:
+            entry["target"] = self.target
+        if self.xattrs:
+            entry["xattrs"] = dict(self.xattrs)
+        return entry
+
+    def meta(self) -> Found:
+        """What a restored name gets."""
+        return Found(self.path, self.type, 0, 0, 1, self.size, self.mode, self.uid, self.gid, self.mtime_ns, 0, 0)
+
+    @property
+    def label(self) -> str:
+        """For messages: ``data/blocks/blocks_1.json``."""
+        return f"{self.root}/{encode(self.path)}" if self.path else self.root
+
+
+def entry_of(root: str, seen: Found, **more: t.Any) -> Entry:
+    """An entry for something that was seen."""
+    mode = clean_mode(seen.type, seen.mode) if seen.type != SYMLINK else 0o777
+    size = seen.size if seen.type == FILE else 0
+    return Entry(root, seen.path, seen.type, size, mode, seen.uid, seen.gid, seen.mtime_ns, **more)
+
+
+def parse_entry(value: t.Any) -> Entry:
+    """Raises IntegrityError for an entry that isn't one, or whose path would leave its root."""
+    try:
+        path = decode(value["path"])
+        parts = path.split(b"/") if path else []
+        if any(part in (b"", b".", b"..") for part in parts) or b"\0" in path:
+            raise ValueError(f"unsafe path {value['path']!r}")
+        if value["type"] not in (FILE, DIRECTORY, SYMLINK):
+            raise ValueError(f"unknown type {value['type']!r}")
+        mode = int(value["mode"], 8)
+        if mode != clean_mode(value["type"], mode):
+            raise ValueError(f"mode {value['mode']} has bits that are never kept")
+        return Entry(
+            str(value["root"]),
+            path,
+            value["type"],
+            int(value.get("size", 0)),
+            mode,
+            int(value["uid"]),
+            int(value["gid"]),
+            int(value["mtime_ns"]),
+            str(value.get("sha256", "")),
+            str(value.get("target", "")),
+            str(value.get("link", "")),
+            bool(value.get("sparse", False)),
+            dict(value.get("xattrs", {})),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as exc:
+        raise IntegrityError(f"snapshot manifest: an entry is not valid: {exc}") from exc
+
+
+def merkle(leaves: t.Sequence[bytes]) -> str:
+    """Root of the tree over the canonical bytes of the entries, hex."""
+    sha = hashlib.sha256
+    level = [sha(b"\0" + leaf).digest() for leaf in leaves] or [sha(b"").digest()]
+    while len(level) > 1:
+        paired = [sha(b"\1" + level[i] + level[i + 1]).digest() for i in range(0, len(level) - 1, 2)]
+        if len(level) % 2:
+            paired.append(level[-1])
+        level = paired
+    return level[0].hex()
+
+
+def seal(header: Header, entries: t.Sequence[Entry]) -> tuple[bytes, str]:
+    """``(bytes of manifest.json, root_sha256)``. Adds format, counts and the tree's root to the header."""
+    lines = [canonical.dumps(entry.as_dict()) for entry in entries]
+    whole: Header = {
+        **header,
+        "format": FORMAT,
+        "entries": len(lines),
+        "files": sum(1 for entry in entries if entry.type == FILE),
+        "bytes": sum(entry.size for entry in entries if not entry.link),
+        "merkle_root": merkle(lines),
+    }
+    head = canonical.dumps(whole)
+    return b'{"header":' + head + b',"entries":[\n' + b",\n".join(lines) + b"\n]}\n", hashlib.sha256(head).hexdigest()
+
+
+@dataclasses.dataclass(frozen=True)
+class Manifest:
+    """A manifest whose digests agree with its content."""
+
+    header: Header
+    root_sha256: str
+    entries: tuple[Entry, ...] = ()
+
+
+def read(path: str) -> Manifest:
+    """Read and check a whole manifest. Raises IntegrityError."""
+    value = canonical.loads(_bytes(path), f"snapshot manifest {path}")
+    if not isinstance(value, dict) or not isinstance(value.get("header"), dict) or not isinstance(value.get("entries"), list):
+        raise IntegrityError(f"snapshot manifest {path} has no header and entries", path=path)
+    header = _header(path, value["header"])
+    leaves = [canonical.dumps(entry) for entry in value["entries"]]
+    if merkle(leaves) != header.get("merkle_root") or len(leaves) != header.get("entries"):
+        raise IntegrityError(f"snapshot manifest {path}: the entries are not the ones that were sealed", path=path)
+    entries = tuple(parse_entry(entry) for entry in value["entries"])
+    _structure(path, header, entries)
+    return Manifest(header, canonical.digest(header), entries)
+
+
+def _structure(path: str, header: Header, entries: t.Sequence[Entry]) -> None:
+    """Every name once, below directories that are entries themselves: nothing can be written through a link, or outside."""
+    kinds: dict[tuple[str, bytes], Entry] = {}
+    for root in header["roots"]:
+        check_root(str(root["name"]))
+    roots = {str(root["name"]): str(root["kind"]) for root in header["roots"]}
+    for entry in entries:
+        parent = kinds.get((entry.root, entry.path.rpartition(b"/")[0]))
+        problem = ""
+        if entry.root not in roots:
+            problem = "is in no declared root"
+        elif (entry.root, entry.path) in kinds:
+            problem = "is there twice"
+        elif not entry.path and entry.type != roots[entry.root]:
+            problem = f"is a {entry.type}, its root was declared a {roots[entry.root]}"
+        elif entry.path and (parent is None or parent.type != DIRECTORY):
+            problem = "is not below a directory"
+        elif entry.link:
+            first = kinds.get((entry.root, decode(entry.link)))
+            if first is None or first.link or (first.type, first.sha256, first.size) != (FILE, entry.sha256, entry.size):
+                problem = f"shares its content with {entry.link!r}, which is not such a file"
+        if problem:
+            raise IntegrityError(f"snapshot manifest {path}: {entry.label} {problem}", path=path)
+        kinds[(entry.root, entry.path)] = entry
+    for name in roots:
+        if (name, b"") not in kinds:
+            raise IntegrityError(f"snapshot manifest {path}: root {name} has no entry", path=path)
+
+
+def read_header(path: str) -> tuple[Header, str]:
+    """The header and ``root_sha256`` alone, without looking at the entries. Raises IntegrityError."""
+    data = _bytes(path, first_line=True)
+    start, end = b'{"header":', b',"entries":[\n'
+    if not data.startswith(start) or not data.endswith(end):
+        raise IntegrityError(f"{path} is not a snapshot manifest", path=path)
+    header = _header(path, canonical.loads(data[len(start) : -len(end)], f"snapshot manifest {path}"))
+    return header, canonical.digest(header)
+
+
+def _header(path: str, header: t.Any) -> Header:
+    if not isinstance(header, dict) or header.get("format") != FORMAT or not isinstance(header.get("roots"), list):
+        raise IntegrityError(f"snapshot manifest {path} is not in the format {FORMAT}", path=path)
+    return header
+
+
+def _bytes(path: str, first_line: bool = False) -> bytes:
+    try:
+        with open(path, "rb") as stream:
+            return stream.readline(64 << 20) if first_line else stream.read()
+    except (FileNotFoundError, NotADirectoryError) as exc:
+        raise IntegrityError(f"{os.path.dirname(path)} is not a sealed snapshot: it has no {NAME}", path=path) from exc

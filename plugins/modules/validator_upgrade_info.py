@@ -1,0 +1,158 @@
+#!/usr/bin/python
+# Copyright (c) 2026 chainops.validator contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: validator_upgrade_info
+short_description: Which release a validator runs, and what became of its turns
+version_added: 0.1.0
+description:
+  - Reads journals, the running process, the release link, the lock and the fence of one instance on its host.
+  - Never fails because something is missing or not well; that is said in what it returns.
+author:
+  - chainops.validator contributors (@chainops)
+extends_documentation_fragment:
+  - chainops.validator.attributes
+  - chainops.validator.attributes.info
+  - chainops.validator.instance
+  - chainops.validator.turn
+options:
+  chain:
+    description: Which kind of node it is.
+    type: str
+    default: xai
+  data_dir:
+    description: The node's data directory, to tell its storage level. Left out, the level isn't told.
+    type: path
+  release_sha256:
+    description:
+      - The release that a rollout goes to. With it RV(status.state) tells V(old) from V(new).
+    type: str
+  limit:
+    description: How many turns to return, the latest first.
+    type: int
+    default: 10
+seealso:
+  - module: chainops.validator.validator_upgrade
+"""
+
+EXAMPLES = r"""
+- name: Look at this host
+  chainops.validator.validator_upgrade_info:
+    instance: node1
+    service: xai-node.service
+    release_link: /opt/node1/current
+    data_dir: /var/lib/xai/data
+    release_sha256: "{{ rollout_release.artifacts.x86_64.sha256 }}"
+  register: host
+"""
+
+RETURN = r"""
+running:
+  description:
+    - The release that the node's process uses.
+    - RV(running.sha256) is null where it can't be told or isn't content-addressed.
+  returned: success
+  type: dict
+  sample:
+    pid: 812
+    path: /var/lib/chainops/node1/releases/9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
+    sha256: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
+    how: files in use
+    link: /var/lib/chainops/node1/releases/9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
+    level: 1
+turns:
+  description: Results of turns, the latest first; the same as C(result.json) on the host.
+  returned: success
+  type: list
+  elements: dict
+  sample:
+    - id: prop-7-node1
+      outcome: committed
+open_turn:
+  description: The turn under way, with its last step and since when; null when there is none.
+  returned: success
+  type: dict
+  sample:
+    id: prop-7-node1
+    step: probe
+    way: forward
+    since: 1767225600.0
+    engine: true
+fence:
+  description: The highest token this host has seen.
+  returned: success
+  type: int
+  sample: 3
+lock:
+  description: Who holds this host; empty when nobody does.
+  returned: success
+  type: dict
+  sample: {}
+guarded:
+  description: Whether only the engine can start the node now.
+  returned: success
+  type: bool
+  sample: false
+status:
+  description:
+    - The host in one row. RV(status.state) is V(old), V(new), V(in turn), V(put back), V(needs help) or V(unknown).
+  returned: success
+  type: dict
+  sample:
+    instance: node1
+    state: new
+    step: null
+    since: 1767225600.0
+    release: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
+    turn: prop-7-node1
+    why: null
+problems:
+  description: What could not be read, and why.
+  returned: success
+  type: list
+  elements: str
+  sample: []
+"""
+
+import typing as t
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.chainops.validator.plugins.module_utils._host import overview
+from ansible_collections.chainops.validator.plugins.module_utils._host.paths import Home
+from ansible_collections.chainops.validator.plugins.module_utils._module import options
+from ansible_collections.chainops.validator.plugins.module_utils._module.base import ArgumentSpec, run
+from ansible_collections.chainops.validator.plugins.module_utils._module.turn_options import TURN, service_spec
+
+
+def act(module: AnsibleModule) -> dict[str, t.Any]:
+    params = module.params
+    found = overview.look(
+        Home(params["state_dir"], params["instance"]),
+        service_spec(params),
+        params["release_link"],
+        chain=params["chain"],
+        data_dir=params["data_dir"],
+        target=params["release_sha256"],
+        limit=params["limit"],
+    )
+    return {"changed": False, **found}
+
+
+def main() -> None:
+    spec = ArgumentSpec(
+        options.INSTANCE,
+        TURN,
+        chain={"type": "str", "default": "xai"},
+        data_dir={"type": "path"},
+        release_sha256={"type": "str"},
+        limit={"type": "int", "default": 10},
+    )
+    run(spec.module(writes=False), act)
+
+
+if __name__ == "__main__":
+    main()

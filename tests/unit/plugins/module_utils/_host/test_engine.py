@@ -1,0 +1,288 @@
+# Copyright (c) 2026 chainops.validator contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Whole turns: the real engine and its real effects, cut off and led astray, with a plain process as the node."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import sys
+import time
+import typing as t
+
+import pytest
+
+from ansible_collections.chainops.validator.plugins.module_utils._core import canonical, journal
+from ansible_collections.chainops.validator.plugins.module_utils._core.errors import Busy, InputError, Refused
+from ansible_collections.chainops.validator.plugins.module_utils._host import control, engine_main, install, lock, turn
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import world as worlds
+
+
+@pytest.fixture
+def world(tmp_path: t.Any, request: t.Any) -> t.Iterator[worlds.World]:
+    options = getattr(request, "param", {})
+    with worlds.make(str(tmp_path), **options) as made:
+        yield made
+
+
+def upgrade(world: worlds.World, timeout: float = 60.0, **changes: t.Any) -> dict[str, t.Any]:
+    request = world.request(**changes)
+    control.validate(request)
+    there = control.survey(request)
+    assert control.decide(request, there).kind == "start"
+    control.begin(request, there)
+    return control.wait(world.home, request.turn_id, timeout)
+
+
+def why(world: worlds.World, result: dict[str, t.Any]) -> str:
+    with open(world.home.at("engine.log"), encoding="utf-8") as stream:
+        return json.dumps(result, indent=1) + stream.read()
+
+
+def test_from_one_release_to_the_next(world: worlds.World) -> None:
+    result = upgrade(world)
+    assert result["outcome"] == "committed", why(world, result)
+    world.require_whole("new")
+    assert result["freeze_seconds"] < 3 and 0 < result["stop_window_seconds"] < 10
+    assert result["watermark"]["after"]["height"] >= result["watermark"]["before"]["height"]
+    assert result["heights"]["own_at_end"] > result["heights"]["network_at_stop"]
+    with open(world.home.turn("t1").result, encoding="utf-8") as stream:
+        assert json.load(stream) == result
+
+    # A second call finds it done, with the same turn's id and with another one's.
+    request = world.request()
+    there = control.survey(request)
+    assert control.decide(request, there).kind == "ended"
+    request = world.request("t2")
+    assert control.decide(request, control.survey(request)).kind == "nothing"
+
+
+@pytest.mark.parametrize(
+    ("world", "says"),
+    [
+        ({"behave": "stall"}, "height"),
+        ({"behave": "fork"}, "peers have the same block"),
+        ({"behave": "dies"}, "gone"),
+        ({"behave": "other_key"}, "signs as TXAIother"),
+        ({"behave": "sick"}, "healthy"),
+        ({"behave": "equivocates"}, "equivocation"),
+    ],
+    indirect=["world"],
+)
+def test_a_release_that_does_not_follow_is_put_back(world: worlds.World, says: str) -> None:
+    result = upgrade(world)
+    assert result["outcome"] == "put_back", why(world, result)
+    assert says in result["reason"]
+    world.require_whole("old")
+    assert result["stop_window_seconds"] > 0
+
+
+@pytest.mark.parametrize("world", [{"behave": "same"}], indirect=True)
+def test_a_release_of_the_same_level_needs_no_migration(world: worlds.World) -> None:
+    result = upgrade(world)
+    assert result["outcome"] == "committed", why(world, result)
+    world.require_whole("new")
+
+
+@pytest.mark.parametrize("world", [{"old": "deaf"}], indirect=True)
+def test_a_node_that_does_not_stop_is_not_killed_and_keeps_running(world: worlds.World) -> None:
+    pid = world.node().state().pid
+    budgets = {**world.request().budgets, "stop": 1.0}
+    result = upgrade(world, budgets=budgets)
+    assert result["outcome"] == "put_back", why(world, result)
+    assert "did not stop within" in result["reason"] and "not killed" in result["reason"]
+    assert world.node().state().pid == pid
+    world.require_whole("old")
+
+
+@pytest.mark.parametrize("world", [{"old": "deaf"}], indirect=True)
+def test_a_node_may_be_killed_when_the_policy_says_so_and_then_its_snapshot_says_unclean(world: worlds.World) -> None:
+    budgets = {**world.request().budgets, "stop": 1.0}
+    result = upgrade(world, budgets=budgets, policy={"kill": True, "migrate": "copy"})
+    assert result["outcome"] == "committed", why(world, result)
+    assert result["snapshot"]["clean"] is False
+    world.require_whole("new")
+
+
+def test_a_migration_that_fails_half_way_is_put_back(world: worlds.World) -> None:
+    with open(os.path.join(world.data, "fail_migration"), "w", encoding="utf-8"):
+        pass
+    result = upgrade(world)
+    assert result["outcome"] == "put_back" and result["reason"].startswith("migrate"), why(world, result)
+    world.require_whole("old")
+
+
+def test_what_is_wrong_beforehand_stops_nothing(world: worlds.World) -> None:
+    pid = world.node().state().pid
+    bad = json.loads(json.dumps(world.proof))
+    bad["tally"] = {}
+    for changes, says in (
+        ({"proof": bad}, "governance proof"),
+        ({"require_drain": True}, "no drain receipt"),
+        ({"drain_receipts": [{"gateway": "gw1", "state": "draining"}]}, "gateway 'gw1'"),
+        ({"expected_address": "TXAIsomebody"}, "signs as"),
+        ({"client_addresses": ["127.0.0.1"]}, None),
+        ({"release": {**world.request().release, "level": 3}}, "needs level 3"),
+    ):
+        result = upgrade(world, turn_id=f"t-{canonical.digest(changes)[:8]}", **changes)
+        if says is None:
+            continue
+        assert (result["outcome"], result["touched"]) == ("put_back", False), why(world, result)
+        assert says in result["reason"]
+        assert world.node().state().pid == pid
+        break_here = [row["name"] for row in result["steps"]]
+        assert break_here == ["check"]
+
+
+def test_an_old_token_is_refused_and_another_turn_waits(world: worlds.World) -> None:
+    lock.hold(world.home, rollout_id="other", holder="bob", token=5)
+    request = world.request()
+    with pytest.raises(Refused, match="older than 5"):
+        control.begin(request, control.survey(request))
+    assert not os.path.exists(world.home.open)
+    os.makedirs(world.home.journals, exist_ok=True)
+    with open(world.home.open, "w", encoding="utf-8") as stream:
+        stream.write("t0\n")
+    with pytest.raises(Busy, match="t0"):
+        control.decide(request, control.survey(request))
+
+
+def test_a_turn_id_is_for_one_release(world: worlds.World) -> None:
+    result = upgrade(world)
+    assert result["outcome"] == "committed", why(world, result)
+    other = world.request(release={**world.request().release, "sha256": "c" * 64})
+    with pytest.raises(Refused, match="use another turn_id"):
+        control.decide(other, control.survey(other))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"turn_id": "../t"},
+        {"release": {"id": "x", "sha256": "abc"}},
+        {"roots": [{"name": "keys", "path": "/k"}]},
+        {"roots": [{"name": "data", "path": "/elsewhere"}]},
+        {"fence_token": 0},
+        {"confirm": {"deadline": 1, "on_silence": "shrug"}},
+    ],
+)
+def test_what_can_not_be_is_refused_before_anything_is_looked_at(tmp_path: t.Any, changes: dict[str, t.Any]) -> None:
+    with pytest.raises(InputError):
+        control.validate(worlds.World(str(tmp_path), "good").request(**changes))
+
+
+def test_there_and_back(world: worlds.World) -> None:
+    there = upgrade(world)
+    assert there["outcome"] == "committed", why(world, there)
+    time.sleep(1.0)
+    top = world.signed()[-1]
+    back = upgrade(
+        world,
+        turn_id="t2",
+        state=control.ROLLED_BACK,
+        release={"id": "1.0.0", "sha256": world.sha("old"), "version": "1.0.0", "level": 1, "dir": None},
+        back_to={"snapshot_id": "turn-t1", "sha256": there["snapshot"]["sha256"]},
+        migrations=[],
+        proof={},
+    )
+    assert back["outcome"] == "committed", why(world, back)
+    assert back["watermark"]["before"]["height"] >= top
+    world.require_whole("old")
+    # And to the new one again: nothing of the way back is in its way.
+    again = upgrade(world, turn_id="t3")
+    assert again["outcome"] == "committed", why(world, again)
+    world.require_whole("new")
+
+
+@pytest.mark.parametrize(
+    ("confirm", "word", "outcome"),
+    [
+        ({"deadline": 20.0, "on_silence": "put_back"}, b"commit\n", "committed"),
+        ({"deadline": 1.0, "on_silence": "put_back"}, None, "put_back"),
+        ({"deadline": 1.0, "on_silence": "commit"}, None, "committed"),
+        ({"deadline": 20.0, "on_silence": "commit"}, b"the metrics look bad\n", "put_back"),
+    ],
+)
+def test_silence_is_decided_by_policy(world: worlds.World, confirm: dict[str, t.Any], word: bytes | None, outcome: str) -> None:
+    if word is not None:
+        os.makedirs(world.home.turn("t1").root, exist_ok=True)
+        with open(world.home.turn("t1").confirm, "wb") as stream:
+            stream.write(word)
+    result = upgrade(world, confirm=confirm)
+    assert result["outcome"] == outcome, why(world, result)
+    world.require_whole("new" if outcome == "committed" else "old")
+
+
+def killed_at(world: worlds.World, step: str, way: str = "forward") -> int:
+    """Kill the engine as soon as it has written that it begins a step; returns its pid."""
+    until = time.monotonic() + 40
+    path = world.home.turn("t1").journal
+    while time.monotonic() < until:
+        with contextlib.suppress(FileNotFoundError):
+            for record in journal.read(path):
+                if record["kind"] == "begin" and record["step"] == step and record["way"] == way:
+                    found = lock.engine_at_work(world.home)
+                    if found is not None and found["pid"]:
+                        os.kill(found["pid"], signal.SIGKILL)
+                        return int(found["pid"])
+        time.sleep(0.005)
+    raise AssertionError(f"the turn never came to {step}")
+
+
+@pytest.mark.parametrize("step", ["guard", "stop", "freeze", "migrate", "switch", "start", "probe"])
+def test_the_engine_is_killed_and_another_one_ends_the_turn(world: worlds.World, step: str) -> None:
+    request = world.request()
+    control.begin(request, control.survey(request))
+    killed_at(world, step)
+    assert os.path.exists(world.home.open)
+    control.attach(request)
+    result = control.wait(world.home, "t1", 60.0)
+    assert result["outcome"] in ("committed", "put_back"), why(world, result)
+    assert result["sessions"] == 2
+    world.require_whole("new" if result["outcome"] == "committed" else "old")
+
+
+@pytest.mark.parametrize("world", [{"behave": "stall"}], indirect=True)
+@pytest.mark.parametrize("step", ["start", "switch", "migrate", "stop"])
+def test_the_engine_is_killed_while_it_puts_back(world: worlds.World, step: str) -> None:
+    request = world.request(probe={**world.request().probe, "deadline": 1.0})
+    control.begin(request, control.survey(request))
+    killed_at(world, step, "undo")
+    result = control.wait(world.home, "t1", 60.0)  # whoever waits also revives
+    assert result["outcome"] == "put_back", why(world, result)
+    world.require_whole("old")
+
+
+def test_the_engine_is_the_code_that_runs_and_pinned_by_its_digest(world: worlds.World) -> None:
+    parts = install.sources()
+    assert install.build(parts) == install.build(dict(reversed(list(parts.items()))))
+    assert not any(name.startswith("_module") for name in parts)
+    assert all(b"import ansible" not in data and b"from ansible." not in data for data in parts.values())
+    request = world.request()
+    digest = install.install(world.home)
+    path = install.engine_path(world.home, digest)
+    assert canonical.sha256_file(path) == digest
+    control.begin(request, control.survey(request))
+    killed_at(world, "check")
+    with open(path, "ab") as stream:
+        stream.write(b"x")
+    with pytest.raises(Exception, match="is not the engine"):
+        control.attach(request)
+    os.truncate(path, os.path.getsize(path) - 1)
+    # Nor is a plan executed that was changed after the journal was opened.
+    plan = world.home.turn("t1").plan
+    with open(plan, encoding="utf-8") as stream:
+        body = json.load(stream)
+    with open(plan, "w", encoding="utf-8") as stream:
+        json.dump({**body, "require_drain": True}, stream)
+    assert engine_main.main(["run", "--state-dir", world.home.state_dir, "--instance", "unit1"]) == engine_main.NEEDS_HELP
+
+
+def test_an_engine_without_an_open_turn_has_nothing_to_do(tmp_path: t.Any) -> None:
+    assert engine_main.main(["run", "--state-dir", str(tmp_path), "--instance", "unit1"]) == engine_main.OK
+    assert turn.next_action  # the room is importable without Ansible
