@@ -130,7 +130,7 @@ class Tags(html.parser.HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.add(tag)
         self.links += [v or "" for k, v in attrs if k in ("src", "href", "xlink:href", "action", "data")]
-        if tag not in ("meta", "br", "img", "link", "line", "rect"):
+        if tag not in ("meta", "br", "img", "link"):
             self.open.append(tag)
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
