@@ -43,8 +43,8 @@ options:
         running release), C(turn) (as M(chainops.validator.validator_upgrade) returns it), C(journal_verified), C(proof_problems)
         (list; what the host itself found wrong with the proof), C(watermark) (C(before), C(after)), C(snapshot)
         (C(id), C(verified)) and C(manifest) (C(valid), C(entries), C(problems)).
-      - C(drains) is a list of receipts as M(chainops.validator.api_drain) returns them, with C(seconds), C(restored) and
-        C(restored_at).
+      - C(drains) is a list of receipts as M(chainops.validator.api_drain) returns them, the last one of each server and
+        gateway. A receipt tells by itself how the server stands.
       - C(canary) is a list of results of M(chainops.validator.canary_analysis_info), each with its C(wave).
       - C(contract) is a result, or a verdict, of M(chainops.validator.openapi_contract_info).
       - C(load) has C(requests), C(failed), C(double_spends), and whatever else is to be shown.

@@ -76,7 +76,13 @@ def complete(rollout: t.Mapping[str, t.Any]) -> JsonDict:
         if (turn.get("snapshot") or {}).get("id") and host.get("snapshot") is None:
             host["snapshot"] = {"id": turn["snapshot"]["id"], "sha256": turn["snapshot"].get("sha256"), "verified": None}
         hosts.append(host)
-    return {**rollout, "hosts": hosts}
+    drains = []
+    for raw in rollout.get("drains") or []:
+        drain = dict(raw)
+        if drain.get("restored") is None and drain.get("state") in ("active", "drained", "draining"):
+            drain["restored"] = drain["state"] == "active"
+        drains.append(drain)
+    return {**rollout, "hosts": hosts, **({"drains": drains} if drains else {})}
 
 
 def _short(version: t.Mapping[str, t.Any] | None) -> str:
