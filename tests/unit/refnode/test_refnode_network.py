@@ -8,7 +8,6 @@ from __future__ import annotations
 import concurrent.futures
 import json
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
@@ -17,7 +16,7 @@ import pytest
 from refnode import canon, keys, migrate
 from refnode import release as release_module
 from refnode.block import vote_message
-from support import ADMIN, KEY, PACKAGE, Net, release, tree
+from refnode_support import ADMIN, KEY, PACKAGE, Net, release, tree
 
 
 @pytest.fixture
@@ -87,8 +86,6 @@ def test_every_validator_signs_every_block_when_nothing_happens(net, one):
 
 def test_from_release_1_to_2_one_by_one(net, one, two):
     started(net, one)
-    with sqlite3.connect(":memory:"):
-        pass
     for position, node in enumerate(net.nodes):
         node.stop()
         if position == 2:  # the compatibility flag: release 2 on the old format
