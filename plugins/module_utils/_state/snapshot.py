@@ -30,7 +30,7 @@ from .._core import canonical, files
 from .._core.clock import CLOCK
 from .._core.errors import InputError, IntegrityError, Refused
 from . import sealed
-from .copy import COPY, REFLINK, Copied, Gone, append_seen, apply, copy_seen, hash_seen, is_sparse, parallel, read_xattrs
+from .copy import COPY, REFLINK, Copied, Gone, append_seen, apply, copy_seen, hash_seen, parallel, read_xattrs
 from .fault import storage
 from .kernel import can_clone, rename_new, sync_file_system
 from .names import (
@@ -151,6 +151,7 @@ class _Known:
     size: int
     xattrs: dict[str, str]
     target: str
+    sparse: bool = False
 
     @property
     def kind(self) -> str:
@@ -415,7 +416,7 @@ def _dump(cache: _Cache) -> bytes:
     return canonical.dumps(
         {
             root: {
-                encode(path): [*known.stamp, known.trusted, known.sha256, known.size, known.xattrs, known.target]
+                encode(path): [*known.stamp, known.trusted, known.sha256, known.size, known.xattrs, known.target, known.sparse]
                 for path, known in entries.items()
             }
             for root, entries in cache.items()
@@ -433,10 +434,7 @@ def _load(hot: str) -> _Cache:
     except ValueError as exc:
         raise IntegrityError(f"{os.path.join(hot, HOT)} is not valid JSON: {exc}; remove {hot} and copy again", path=hot) from exc
     return {
-        root: {
-            decode(path): _Known((row[0], row[1], row[2], row[3]), row[4], row[5], row[6], row[7], row[8])
-            for path, row in rows.items()
-        }
+        root: {decode(path): _Known((row[0], row[1], row[2], row[3]), *row[4:]) for path, row in rows.items()}
         for root, rows in value.items()
     }
 
@@ -564,7 +562,7 @@ class _RootPass:
             if before is not None and before.stamp == entry.stamp():
                 looked = hash_seen(path, entry)
                 if looked.sha256 == before.sha256 and looked.size == before.size:
-                    return self._remember(looked), False
+                    return dataclasses.replace(self._remember(looked), sparse=before.sparse), False
             if before is not None and entry.size > before.size and self.append_only.match(entry.path):
                 grown = append_seen(path, entry, target, before.size, before.sha256)
                 if grown is not None:
@@ -587,6 +585,7 @@ class _RootPass:
             copied.size,
             copied.xattrs,
             "",
+            copied.sparse,
         )
 
     def _symlink(self, entry: Found, path: bytes, target: bytes) -> _Known:
@@ -701,7 +700,7 @@ def _entries(roots: tuple[Root, ...], result: _Pass) -> list[Entry]:
             else:
                 link = encode(first) if first is not None else ""
                 entries.append(
-                    entry_of(root.name, entry, sha256=known.sha256, link=link, sparse=is_sparse(entry), xattrs=known.xattrs)
+                    entry_of(root.name, entry, sha256=known.sha256, link=link, sparse=known.sparse, xattrs=known.xattrs)
                 )
     return entries
 
