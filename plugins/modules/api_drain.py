@@ -196,7 +196,10 @@ receipt:
     format: chainops.drain/1
     gateway: gw1
     instance: val1
+    reasserted: 0
+    reloads: 0
     samples: 3
+    seconds: 2.514
     server: val1
     state: drained
     turn_id: r1-val1

@@ -180,7 +180,7 @@ checks:
   elements: dict
   contains:
     name: {description: The check., type: str, returned: always, sample: connected peers}
-    verdict: {description: V(pass), V(fail), V(inconclusive) or V(not_applicable)., type: str, returned: always, sample: pass}
+    verdict: {description: "V(pass), V(fail), V(inconclusive) or V(not_applicable).", type: str, returned: always, sample: pass}
     reason: {description: Why., type: str, returned: always, sample: "shift +0 (from +0 to +0), allowed 1, higher is better"}
     canary: {description: The canary's median., type: float, returned: always, sample: 3.0}
     baseline: {description: The baseline's median., type: float, returned: always, sample: 3.0}

@@ -16,7 +16,7 @@ description:
   - With O(baseline), what was already wrong before is told apart, and only what is new, or was named as expected, makes
     RV(ok) false.
   - Never fails because something is wrong; that is data.
-  - Tested against real Prometheus 2.42 and Alertmanager 0.25; Grafana and Loki against recorded answers.
+  - Tested against real Prometheus 2.42 and Alertmanager 0.25; Grafana and Loki only against answers in the shapes they document.
 extends_documentation_fragment:
   - chainops.validator.attributes
   - chainops.validator.attributes.info

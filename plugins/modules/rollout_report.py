@@ -43,8 +43,8 @@ options:
         running release), C(turn) (as M(chainops.validator.validator_upgrade) returns it), C(journal_verified), C(proof_problems)
         (list; what the host itself found wrong with the proof), C(watermark) (C(before), C(after)), C(snapshot)
         (C(id), C(verified)) and C(manifest) (C(valid), C(entries), C(problems)).
-      - C(drains) is a list of receipts as M(chainops.validator.api_drain) returns them, with C(seconds), C(restored) and
-        C(restored_at).
+      - C(drains) is a list of receipts as M(chainops.validator.api_drain) returns them, the last one of each server and
+        gateway. A receipt tells by itself how the server stands.
       - C(canary) is a list of results of M(chainops.validator.canary_analysis_info), each with its C(wave).
       - C(contract) is a result, or a verdict, of M(chainops.validator.openapi_contract_info).
       - C(load) has C(requests), C(failed), C(double_spends), and whatever else is to be shown.
@@ -128,7 +128,7 @@ summary:
 import os
 
 from ansible_collections.chainops.validator.plugins.module_utils._core import canonical
-from ansible_collections.chainops.validator.plugins.module_utils._core.errors import Refused
+from ansible_collections.chainops.validator.plugins.module_utils._core.errors import InputError, Refused
 from ansible_collections.chainops.validator.plugins.module_utils._core.files import make_dir, read_or_none, write_atomic
 from ansible_collections.chainops.validator.plugins.module_utils._module.base import ArgumentSpec, Change, run
 from ansible_collections.chainops.validator.plugins.module_utils._report import collect, invariants, page, secrets, summary
@@ -156,8 +156,12 @@ def act(module):
     p = module.params
     rollout = gather(p)
     judged = invariants.judge(rollout)
-    document = page.document(rollout, judged)
-    new = {"json": canonical.dumps(document) + b"\n", "html": page.render(rollout, judged)}
+    try:
+        document = page.document(rollout, judged)
+        new = {"json": canonical.dumps(document) + b"\n", "html": page.render(rollout, judged)}
+        told = summary.summary(rollout, colour=p["colour"])
+    except (TypeError, ValueError, KeyError, AttributeError) as exc:
+        raise InputError(f"rollout holds something of another shape than documented: {exc!r}") from exc
     files = {kind: os.path.join(p["dest"], f"report.{kind}") for kind in new}
     old = {kind: read_or_none(path) for kind, path in files.items()}
     if old != new and not module.check_mode:
@@ -170,7 +174,7 @@ def act(module):
         "diff": diff,
         "files": files,
         **{key: document[key] for key in ("invariants", "held", "broken", "not_observed")},
-        "summary": summary.summary(rollout, colour=p["colour"]),
+        "summary": told,
     }
 
 

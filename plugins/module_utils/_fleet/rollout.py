@@ -80,6 +80,7 @@ def plan(
         "waves": [list(wave) for wave in waves(list(dict.fromkeys(pending)), sizes)],
         "nodes": everyone,
         "readers": [{"name": one["name"], "url": one["api_url"]} for one in everyone] + [dict(one) for one in more_readers],
+        "height": network.get("height_max"),
         "problems": found,
     }
 

@@ -158,7 +158,8 @@ class Drain:
         note = self._note(before, receipt.DRAINING)
         receipt.save(wish.receipt_dir, note)
         drain = self._empty(before)
-        note = {**note, "state": receipt.DRAINED, "drained_at": self._moment(), "samples": drain["samples"]}
+        found = {key: drain[key] for key in ("samples", "seconds", "reloads", "reasserted")}
+        note = {**note, **found, "state": receipt.DRAINED, "drained_at": self._moment()}
         receipt.save(wish.receipt_dir, note)
         return {"before": now, "after": wanted, "drain": drain, "receipt": note}
 
@@ -285,7 +286,8 @@ class Drain:
         look = self._wait_up(look, before)
         total = sum(s.total for s in look.find(wish.server) if s.backend in before)
         self._restore(look, before)
-        note = {**self._note(before, receipt.ACTIVE), "restored_at": self._moment()}
+        kept = {key: (record or {}).get(key) for key in ("drained_at", "samples", "seconds", "reloads", "reasserted")}
+        note = {**self._note(before, receipt.ACTIVE), **kept, "restored_at": self._moment()}
         receipt.save(wish.receipt_dir, note)
         traffic = self._wait_traffic(before, total)
         took = round(self.clock.monotonic() - start, 3)

@@ -71,11 +71,13 @@ class Included:
     attempts: int
 
 
-def scan(client: NodeClient, address: str | None = None) -> Ledger:
-    """Read a node's whole chain, first block to tip."""
+def scan(client: NodeClient, address: str | None = None, since: Ledger | None = None) -> Ledger:
+    """Read a node's whole chain, first block to tip; or only what came ``since`` an earlier scan for the same address."""
     tip = client.status().height
-    coins: dict[tuple[str, int], float] = {}
-    sent = 0
+    if since is not None and tip <= since.height:
+        return since
+    coins: dict[tuple[str, int], float] = dict(since.unspent) if since is not None else {}
+    sent = since.sent if since is not None else 0
 
     def look(block: Block) -> None:
         nonlocal sent
@@ -89,8 +91,9 @@ def scan(client: NodeClient, address: str | None = None) -> Ledger:
             for spent in tx.get("inputs") or ():
                 coins.pop((str(spent.get("txid")), spent.get("vout")), None)
 
-    walked = replay.walk(client, 0, tip, each=look if address is not None else None)
-    return Ledger(tip, walked.hash, walked.records, sent, coins)
+    first, before, known = (0, None, ()) if since is None else (since.height + 1, since.hash, since.records)
+    walked = replay.walk(client, first, tip, before, look if address is not None else None)
+    return Ledger(tip, walked.hash, (*known, *walked.records), sent, coins)
 
 
 # --- plans: pure ----------------------------------------------------------------------------------------------------------

@@ -23,6 +23,8 @@ from .paths import Home
 from .service import Service, Systemd
 
 _PACKAGE = (__package__ or "").rpartition(".")[0]
+# Not a plain exit: that would wait for threads that still wait for a peer's answer.
+_MAIN = "import os\n\nfrom {package}._host.engine_main import main\n\nos._exit(main())\n"
 _EPOCH = (2000, 1, 1, 0, 0, 0)
 
 
@@ -55,7 +57,7 @@ def build(parts: t.Mapping[str, bytes]) -> bytes:
     """The zip application's bytes, the same for the same sources."""
     base = _PACKAGE.replace(".", "/")
     entries = {f"{base}/{name}": data for name, data in parts.items()}
-    entries["__main__.py"] = f"from {_PACKAGE}._host.engine_main import main\n\nraise SystemExit(main())\n".encode("ascii")
+    entries["__main__.py"] = _MAIN.format(package=_PACKAGE).encode("ascii")
     for name in list(entries):
         parent = os.path.dirname(name)
         while parent:

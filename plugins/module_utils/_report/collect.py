@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime
 import typing as t
 
+from .._core.errors import InputError
 from . import invariants
 from .invariants import Invariant, JsonDict
 
@@ -50,9 +51,22 @@ def span(seconds: float | None) -> str:
 
 
 def complete(rollout: t.Mapping[str, t.Any]) -> JsonDict:
-    """A copy in which hosts carry what their turns already tell: watermarks, snapshot, that the journal was read and verified."""
+    """A copy in which hosts carry what their turns already tell: watermarks, snapshot, that the journal was read and verified.
+
+    Raises InputError for parts of another type than documented.
+    """
+    for key in ("hosts", "drains", "canary", "events"):
+        value = rollout.get(key)
+        if value is not None and (not isinstance(value, list) or any(not isinstance(one, dict) for one in value)):
+            raise InputError(f"rollout.{key} must be a list of dicts, not {str(value)[:60]!r}", key=key)
+    for key in ("release", "proof", "load", "chain"):
+        value = rollout.get(key)
+        if value is not None and not isinstance(value, dict):
+            raise InputError(f"rollout.{key} must be a dict, not {str(value)[:60]!r}", key=key)
     hosts = []
     for raw in rollout.get("hosts") or []:
+        if not raw.get("name"):
+            raise InputError("every one of rollout.hosts needs a name", key="hosts")
         host = dict(raw)
         turn = host.get("turn") or {}
         if turn.get("format"):  # a turn's result is read from its journal, and a journal that doesn't verify can't be read
@@ -62,7 +76,13 @@ def complete(rollout: t.Mapping[str, t.Any]) -> JsonDict:
         if (turn.get("snapshot") or {}).get("id") and host.get("snapshot") is None:
             host["snapshot"] = {"id": turn["snapshot"]["id"], "sha256": turn["snapshot"].get("sha256"), "verified": None}
         hosts.append(host)
-    return {**rollout, "hosts": hosts}
+    drains = []
+    for raw in rollout.get("drains") or []:
+        drain = dict(raw)
+        if drain.get("restored") is None and drain.get("state") in ("active", "drained", "draining"):
+            drain["restored"] = drain["state"] == "active"
+        drains.append(drain)
+    return {**rollout, "hosts": hosts, **({"drains": drains} if drains else {})}
 
 
 def _short(version: t.Mapping[str, t.Any] | None) -> str:

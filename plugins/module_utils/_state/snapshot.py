@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import os
 import random
 import shutil
@@ -27,9 +28,9 @@ import typing as t
 from .._chain.protocol import ChainAdapter
 from .._core import canonical, files
 from .._core.clock import CLOCK
-from .._core.errors import InputError, Refused
+from .._core.errors import InputError, IntegrityError, Refused
 from . import sealed
-from .copy import COPY, REFLINK, Copied, Gone, append_seen, apply, copy_seen, hash_seen, is_sparse, parallel, read_xattrs
+from .copy import COPY, REFLINK, Copied, Gone, append_seen, apply, copy_seen, hash_seen, parallel, read_xattrs
 from .fault import storage
 from .kernel import can_clone, rename_new, sync_file_system
 from .names import (
@@ -44,7 +45,7 @@ from .names import (
     snapshots_dir,
     workspace,
 )
-from .scan import DIRECTORY, FILE, SYMLINK, Found, Scan, join, scan
+from .scan import DIRECTORY, FILE, SYMLINK, Found, Scan, found, join, scan
 from .sealed import NAME, TREES, Entry, entry_of
 
 __all__ = [
@@ -150,6 +151,7 @@ class _Known:
     size: int
     xattrs: dict[str, str]
     target: str
+    sparse: bool = False
 
     @property
     def kind(self) -> str:
@@ -414,7 +416,7 @@ def _dump(cache: _Cache) -> bytes:
     return canonical.dumps(
         {
             root: {
-                encode(path): [*known.stamp, known.trusted, known.sha256, known.size, known.xattrs, known.target]
+                encode(path): [*known.stamp, known.trusted, known.sha256, known.size, known.xattrs, known.target, known.sparse]
                 for path, known in entries.items()
             }
             for root, entries in cache.items()
@@ -426,12 +428,13 @@ def _load(hot: str) -> _Cache:
     data = files.read_or_none(os.path.join(hot, HOT))
     if data is None:
         return {}
-    value = canonical.loads(data, os.path.join(hot, HOT))
+    try:
+        # Our own cache, not somebody's document: the strict reader takes three times as long, inside the stop window.
+        value = json.loads(data)
+    except ValueError as exc:
+        raise IntegrityError(f"{os.path.join(hot, HOT)} is not valid JSON: {exc}; remove {hot} and copy again", path=hot) from exc
     return {
-        root: {
-            decode(path): _Known((row[0], row[1], row[2], row[3]), row[4], row[5], row[6], row[7], row[8])
-            for path, row in rows.items()
-        }
+        root: {decode(path): _Known((row[0], row[1], row[2], row[3]), *row[4:]) for path, row in rows.items()}
         for root, rows in value.items()
     }
 
@@ -533,6 +536,11 @@ class _RootPass:
             if progress is not None:
                 progress({"root": self.name, "copied_files": totals[2], "copied_bytes": totals[3]})
         self._link(cache)
+        if self.clean is None:
+            # A shared copy can't show that its source moved on while it was hashed: look once more at what was copied.
+            for entry in todo:
+                if found(entry.path, os.lstat(join(self.source, entry.path))).stamp() != cache[entry.path].stamp:
+                    cache[entry.path].trusted = False
         return cache
 
     def _clear(self, current: dict[bytes, str], unsure: bool) -> None:
@@ -554,7 +562,7 @@ class _RootPass:
             if before is not None and before.stamp == entry.stamp():
                 looked = hash_seen(path, entry)
                 if looked.sha256 == before.sha256 and looked.size == before.size:
-                    return self._remember(looked), False
+                    return dataclasses.replace(self._remember(looked), sparse=before.sparse), False
             if before is not None and entry.size > before.size and self.append_only.match(entry.path):
                 grown = append_seen(path, entry, target, before.size, before.sha256)
                 if grown is not None:
@@ -577,6 +585,7 @@ class _RootPass:
             copied.size,
             copied.xattrs,
             "",
+            copied.sparse,
         )
 
     def _symlink(self, entry: Found, path: bytes, target: bytes) -> _Known:
@@ -691,7 +700,7 @@ def _entries(roots: tuple[Root, ...], result: _Pass) -> list[Entry]:
             else:
                 link = encode(first) if first is not None else ""
                 entries.append(
-                    entry_of(root.name, entry, sha256=known.sha256, link=link, sparse=is_sparse(entry), xattrs=known.xattrs)
+                    entry_of(root.name, entry, sha256=known.sha256, link=link, sparse=known.sparse, xattrs=known.xattrs)
                 )
     return entries
 

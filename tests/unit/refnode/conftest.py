@@ -1,7 +1,7 @@
 # Copyright (c) 2026 chainops.validator contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Puts the reference node's package on the path; what builds chains and networks is in ``support.py``."""
+"""Puts the reference node's package on the path; what builds chains and networks is in ``refnode_support.py``."""
 
 from __future__ import annotations
 

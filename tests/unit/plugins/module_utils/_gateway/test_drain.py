@@ -261,6 +261,14 @@ def test_what_somebody_else_drained_is_not_ours_to_put_back(wish: Wish) -> None:
     assert result["before"] == result["after"] and gateway.orders == []
 
 
+def test_the_last_receipt_tells_the_whole_drain(wish: Wish) -> None:
+    gateway = pair()
+    out = Drain(gateway, wish, Ticks()).out()["receipt"]
+    back = Drain(gateway, wish, Ticks()).back()["receipt"]
+    assert back["state"] == "active" and back["drained_at"] == out["drained_at"] and back["restored_at"]["wall"]
+    assert (back["samples"], back["seconds"], back["reloads"]) == (3, out["seconds"], 0)
+
+
 def test_an_older_rollout_that_wakes_up_late_is_refused(wish: Wish) -> None:
     gateway = pair()
     Drain(gateway, wish, Ticks()).out()

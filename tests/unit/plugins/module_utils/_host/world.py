@@ -9,16 +9,13 @@ import contextlib
 import dataclasses
 import functools
 import hashlib
-import importlib.util
 import json
 import os
 import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
-import types
 import typing as t
 import urllib.request
 
@@ -28,6 +25,7 @@ from ansible_collections.chainops.validator.plugins.module_utils._governance imp
 from ansible_collections.chainops.validator.plugins.module_utils._governance.model import Policy
 from ansible_collections.chainops.validator.plugins.module_utils._host import control, service
 from ansible_collections.chainops.validator.plugins.module_utils._host.paths import Home
+from ansible_collections.chainops.validator.tests.unit.plugins.module_utils._governance import chain_in_memory as gov
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ADDRESS = "TXAIunit1"
@@ -35,21 +33,8 @@ PACE = 0.15
 
 
 @functools.cache
-def _governance() -> types.ModuleType:
-    """The chain in memory of the governance room's tests; ``conftest`` is a name that every folder may use."""
-    path = os.path.join(os.path.dirname(HERE), "_governance", "conftest.py")
-    spec = importlib.util.spec_from_file_location("governance_chain", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["governance_chain"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-@functools.cache
 def approved(sha256: str) -> str:
     """JSON of (proof, blocks): a chain on which a release of this digest is approved for this machine."""
-    gov = _governance()
     chain = gov.Chain()
     content = gov.payload(release={"id": "2.0.0", "level": 2, "artifacts": {os.uname().machine: sha256}})
     chain.approve(content)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from refnode import canon, layout, level1, level2, migrate, release, tx
 from refnode.block import Invalid
 from refnode.chain import Chain
-from support import Members, tree
+from refnode_support import Members, tree
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ from ansible.errors import AnsibleFilterError
 
 from ansible_collections.chainops.validator.plugins.module_utils._core.errors import ChainopsError
 from ansible_collections.chainops.validator.plugins.module_utils._governance import binding
+from ansible_collections.chainops.validator.plugins.module_utils._report.gather import gather
 
 
 def _readable(function: t.Callable[..., t.Any]) -> t.Callable[..., t.Any]:
@@ -29,4 +30,4 @@ class FilterModule:
     """The collection's filters; each is documented in the YAML file of its name."""
 
     def filters(self) -> dict[str, t.Callable[..., t.Any]]:
-        return {"upgrade_payload": _readable(binding.draft)}
+        return {"evidence": _readable(gather), "upgrade_payload": _readable(binding.draft)}
