@@ -61,7 +61,10 @@ class Failure(Exception):
 
 
 def pack(tree: pathlib.Path, name: str, target: pathlib.Path) -> str:
-    """The tree as a .tar.gz that depends on its content and on `name` alone. Returns the archive's SHA-256."""
+    """What runs of a checkout, its src/ and the files beside it, as a .tar.gz that depends on their content and on `name` alone.
+
+    Returns the archive's SHA-256.
+    """
     top = f"xai-{name}"
     with (
         open(target, "wb") as raw,
@@ -82,6 +85,8 @@ def pack(tree: pathlib.Path, name: str, target: pathlib.Path) -> str:
         for parent, directories, files in os.walk(tree):
             relative = pathlib.Path(parent).relative_to(tree)
             skipped = {*WRITTEN, *OWN}
+            if str(relative) == ".":
+                directories[:] = [d for d in directories if d == "src"]
             directories[:] = sorted(d for d in directories if d not in LEFT_OUT and str(relative / d) not in skipped)
             for directory in list(directories):
                 if (pathlib.Path(parent) / directory).is_symlink():
