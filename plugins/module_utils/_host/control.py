@@ -321,7 +321,7 @@ def wait(home: Home, turn_id: str, timeout: float, *, clock: Clock = CLOCK, inte
         if found is None:
             raise IntegrityError(f"the journal of turn {turn_id} is gone", turn_id=turn_id)
         working = lock.engine_at_work(home) is not None
-        if found["outcome"] != turn.RUNNING and not working:
+        if found["outcome"] != turn.RUNNING and (not working or engine_main.open_turn(home) != turn_id):
             return found
         now = clock.monotonic()
         if now >= until:

@@ -80,7 +80,7 @@ class HostEffects:
         with contextlib.suppress(OSError):
             files.write_atomic(self.home.turn(self.plan.turn_id).result, canonical.pretty(result))
 
-    def close(self, result: dict[str, t.Any]) -> None:
+    def close(self, result: dict[str, t.Any], leftovers: t.Sequence[str]) -> None:
         """The result is evidence, the journal is the truth: a full disk must not keep the journal open."""
         self.rest(result)
         if self.service.guarded():
@@ -89,6 +89,9 @@ class HostEffects:
             os.unlink(self.home.open)
         with contextlib.suppress(FileNotFoundError):
             files.fsync_dir(self.home.journals)
+        # The sealed snapshots stay; what an exchange put aside is no rollback point, and deleting it may take long.
+        with contextlib.suppress(ChainopsError, OSError):
+            state_restore.reap(leftovers)
 
     # -- looking --------------------------------------------------------------------------------------------------------
 
