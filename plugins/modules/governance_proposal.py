@@ -204,7 +204,7 @@ def propose(module: AnsibleModule) -> dict[str, t.Any]:
     result: dict[str, t.Any] = {"txid": None, "height": None, "attempts": 0, "metadata": metadata, **change.result()}
     if metadata is not None and not module.check_mode:
         included = act(module, node, signer, metadata, ledger)
-        current = acting.scan(node).tally(options["proposal_id"])
+        current = acting.scan(node, signer.address, ledger).tally(options["proposal_id"])
         if not reached(state, current):
             raise Refused(
                 f"{included.txid} is in block {included.height}, but did nothing: {'; '.join(current.notes[-1:])}",

@@ -180,7 +180,7 @@ def cast(module: AnsibleModule) -> dict[str, t.Any]:
     result.update(change.result())
     if metadata is not None and not module.check_mode:
         included = act(module, node, signer, metadata, ledger)
-        current = acting.scan(node).tally(options["proposal_id"])
+        current = acting.scan(node, signer.address, ledger).tally(options["proposal_id"])
         result.update(txid=included.txid, height=included.height, attempts=included.attempts)
     return {**result, "proposal": proposal_facts(current)}
 

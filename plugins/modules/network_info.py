@@ -173,7 +173,7 @@ def act(module):
     nodes = [look.Node(one["name"], one["api_url"], one["address"] or None) for one in given["nodes"]]
     limits = network.Limits(lag=given["max_lag"], clock_skew=given["max_clock_skew"], tip_age=given["max_tip_age"])
     found = look.look(adapter(given["chain"]), nodes, timeout=given["timeout"], window=given["window"], limits=limits)
-    return {"network": found}
+    return {"changed": False, "network": found}
 
 
 def main():

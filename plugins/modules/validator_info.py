@@ -173,14 +173,11 @@ WAIT = {
 def act(module):
     """Look once, or wait; both return the same shape."""
     given = module.params
-    return follow.look(
-        given["chain"],
-        given["api_url"],
-        follow.Wanted(**{**given["wait"], "tip_of": tuple(given["wait"]["tip_of"] or ())}) if given["wait"] else None,
-        timeout=given["timeout"],
-        api_key=given["api_key"],
-        admin_token=given["admin_token"],
-    )
+    wanted = None
+    if given["wait"]:
+        wanted = follow.Wanted(**{**given["wait"], "tip_of": tuple(given["wait"]["tip_of"] or ())})
+    keys = {name: given[name] for name in ("timeout", "api_key", "admin_token")}
+    return {"changed": False, **follow.look(given["chain"], given["api_url"], wanted, **keys)}
 
 
 def main():

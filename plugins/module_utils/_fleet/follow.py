@@ -12,6 +12,7 @@ from .._chain.protocol import NodeClient, NodeStatus
 from .._chain.registry import adapter
 from .._core.clock import CLOCK, Clock, wait_for
 from .._core.errors import ChainopsError, InputError, WaitTimeout
+from .._core.http import public_url
 
 Json = t.Dict[str, t.Any]
 
@@ -134,7 +135,7 @@ def look(
     client = kind.client(api_url, timeout=patience, api_key=api_key, admin_token=admin_token)
     others = {url: kind.client(url, timeout=patience) for url in dict.fromkeys(wanted.tip_of)}
     if any(url.rstrip("/").lower() == api_url.rstrip("/").lower() for url in others):
-        raise InputError(f"wait.tip_of names {api_url} itself: a node always agrees with itself")
+        raise InputError(f"wait.tip_of names {public_url(api_url)} itself: a node always agrees with itself")
     first: list[int] = []
     rounds: list[tuple[Look, tuple[str, ...]]] = []
     start = clock.monotonic()
@@ -153,7 +154,7 @@ def look(
             lambda state: not state[1],
             timeout=wanted.timeout,
             interval=wanted.interval,
-            what=f"{api_url}",
+            what=public_url(api_url),
             clock=clock,
             describe=lambda state: list(state[1]),
         )
@@ -185,7 +186,7 @@ def _ask(client: NodeClient, others: t.Mapping[str, NodeClient], wanted: Wanted)
             included = known is not None and known["state"] == "included"
     except ChainopsError as exc:
         unreadable.append(exc.message)
-    compared = tuple(_compare(client, status, url, other) for url, other in others.items())
+    compared = tuple(_compare(client, status, public_url(url), other) for url, other in others.items())
     return Look(status, None, final_height, compared, included, tuple(unreadable))
 
 
@@ -206,6 +207,6 @@ def _node(api_url: str, seen: Look) -> Json:
         **facts,
         "reachable": seen.status is not None,
         "error": seen.error,
-        "api_url": api_url,
+        "api_url": public_url(api_url),
         "final_height": seen.final_height,
     }

@@ -11,10 +11,11 @@ import typing as t
 
 from .._chain.protocol import ChainAdapter, NodeClient
 from .._core.clock import CLOCK, Clock
-from .._core.errors import ChainopsError, InputError
+from .._core.errors import ChainopsError, InputError, Unreachable
+from .._core.http import public_url
 from .network import Json, Limits, Signing, View, differing, heights_to_compare, judge
 
-#: Nodes may differ at the tip, or trail, for a moment: it counts when it is still so after this (seconds, times).
+#: Nodes may differ at the tip, trail, or stumble over a request: it counts when it is still so after this (seconds, times).
 AGAIN = (2.0, 4)
 
 #: A validator that is none of our nodes is there when it signed one of this many of the newest blocks.
@@ -46,15 +47,17 @@ def look(
     _refuse_doubles(nodes)
     limits = limits or Limits()
     clients = {node.name: adapter.client(node.api_url, timeout=timeout) for node in nodes}
+    views: list[View] = []
     try:
         with concurrent.futures.ThreadPoolExecutor(max_workers=min(len(nodes), 32)) as pool:
             for again in range(AGAIN[1] if len(nodes) > 1 else 1):
                 if again:
                     clock.sleep(AGAIN[0])
-                views = list(pool.map(lambda node: _view(node, clients[node.name]), nodes))
+                views = list(pool.map(_view, nodes, [clients[node.name] for node in nodes], views or [None] * len(nodes)))
                 heights = heights_to_compare(views, limits.lag)
                 views = list(pool.map(_with_hashes, views, [clients[view.name] for view in views], [heights] * len(views)))
-                if len(heights) == 1 and not differing(views, heights[0])[1]:
+                stumbled = any(view.error is not None and not view.gone for view in views)
+                if len(heights) == 1 and not stumbled and not differing(views, heights[0])[1]:
                     break
             signing = _signing(views, clients, heights, window, pool)
     finally:
@@ -66,14 +69,17 @@ def look(
 def _refuse_doubles(nodes: t.Sequence[Node]) -> None:
     if not nodes:
         raise InputError("no nodes to ask")
-    for what, values in (("name", [n.name for n in nodes]), ("api_url", [n.api_url.rstrip("/").lower() for n in nodes])):
+    urls = [public_url(node.api_url).rstrip("/").lower() for node in nodes]
+    for what, values in (("name", [node.name for node in nodes]), ("api_url", urls)):
         twice = sorted({value for value in values if values.count(value) > 1})
         if twice:
             raise InputError(f"two nodes have one {what}: {', '.join(twice)}; each node is named and asked once")
 
 
-def _view(node: Node, client: NodeClient) -> View:
-    view = View(node.name, node.api_url, node.address)
+def _view(node: Node, client: NodeClient, before: View | None) -> View:
+    if before is not None and before.gone:
+        return before  # it was given its time
+    view = View(node.name, public_url(node.api_url), node.address)
     try:
         view = dataclasses.replace(view, status=client.status())
         return dataclasses.replace(
@@ -84,7 +90,7 @@ def _view(node: Node, client: NodeClient) -> View:
         )
     except ChainopsError as exc:
         # A node that can say where it is, but not the rest, is not one to rely on.
-        return dataclasses.replace(view, status=None, error=exc.message)
+        return dataclasses.replace(view, status=None, error=exc.message, gone=isinstance(exc, Unreachable))
 
 
 def _with_hashes(view: View, client: NodeClient, heights: tuple[int, ...]) -> View:

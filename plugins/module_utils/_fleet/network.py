@@ -19,7 +19,7 @@ Json = t.Dict[str, t.Any]
 
 @dataclasses.dataclass(frozen=True)
 class View:
-    """One look at one node. ``status`` None: it could not be asked, ``error`` says why.
+    """One look at one node. ``status`` None: it could not be asked, ``error`` says why; ``gone``: it didn't answer at all.
 
     ``expected_address`` is the signing address the inventory gives it; ``hashes`` are block hashes by height.
     """
@@ -29,6 +29,7 @@ class View:
     expected_address: str | None = None
     status: NodeStatus | None = None
     error: str | None = None
+    gone: bool = False
     final_height: int | None = None
     validators: tuple[Validator, ...] = ()
     equivocations: tuple[t.Mapping[str, t.Any], ...] = ()

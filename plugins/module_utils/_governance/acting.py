@@ -31,7 +31,7 @@ MAX_METADATA = {xai_tx.LEGACY: 4096, xai_tx.FULL: 60000}
 SELF_TRANSFER, FEE = 1.0, 0.0078125
 
 #: New blocks without the transaction after which it counts as lost, and seconds between two looks for a new block.
-LOST_AFTER, LOOK_EVERY = 4, 1.0
+LOST_AFTER, LOOK_EVERY = 4, 0.25
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:+-]{0,127}\Z")
 
@@ -71,11 +71,13 @@ class Included:
     attempts: int
 
 
-def scan(client: NodeClient, address: str | None = None) -> Ledger:
-    """Read a node's whole chain, first block to tip."""
+def scan(client: NodeClient, address: str | None = None, since: Ledger | None = None) -> Ledger:
+    """Read a node's whole chain, first block to tip; or only what came ``since`` an earlier scan for the same address."""
     tip = client.status().height
-    coins: dict[tuple[str, int], float] = {}
-    sent = 0
+    if since is not None and tip <= since.height:
+        return since
+    coins: dict[tuple[str, int], float] = dict(since.unspent) if since is not None else {}
+    sent = since.sent if since is not None else 0
 
     def look(block: Block) -> None:
         nonlocal sent
@@ -89,8 +91,9 @@ def scan(client: NodeClient, address: str | None = None) -> Ledger:
             for spent in tx.get("inputs") or ():
                 coins.pop((str(spent.get("txid")), spent.get("vout")), None)
 
-    walked = replay.walk(client, 0, tip, each=look if address is not None else None)
-    return Ledger(tip, walked.hash, walked.records, sent, coins)
+    first, before, known = (0, None, ()) if since is None else (since.height + 1, since.hash, since.records)
+    walked = replay.walk(client, first, tip, before, look if address is not None else None)
+    return Ledger(tip, walked.hash, (*known, *walked.records), sent, coins)
 
 
 # --- plans: pure ----------------------------------------------------------------------------------------------------------

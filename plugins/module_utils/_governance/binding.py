@@ -201,3 +201,37 @@ def _migration(value: t.Any) -> bool:
         and _count(value.get("from_level"))
         and _count(value.get("to_level"))
     )
+
+
+def draft(
+    release: t.Mapping[str, t.Any],
+    chain_id: str,
+    *,
+    target: t.Mapping[str, t.Any] | None = None,
+    activation_height: int = 0,
+    risk: str = "",
+    reports: t.Mapping[str, t.Any] | None = None,
+    links: t.Mapping[str, t.Any] | None = None,
+) -> dict[str, t.Any]:
+    """The upgrade payload of a release descriptor, as ``propose`` submits it and the gate compares it. Raises InputError."""
+    payload = {
+        "format": FORMAT,
+        "chain_id": chain_id,
+        "release": {
+            "id": str(release.get("id") or ""),
+            "level": int(release.get("level") or 0),
+            "artifacts": {arch: one.get("sha256") for arch, one in (release.get("artifacts") or {}).items()},
+        },
+        "migrations": [
+            {"id": one["id"], "direction": "forward", "from_level": int(one["from_level"]), "to_level": int(one["to_level"])}
+            for one in release.get("migrations") or ()
+        ],
+        "snapshot": {"required": True},
+        "target": dict(target or {"module": str(release.get("module") or "node")}),
+        "activation_height": int(activation_height),
+        "risk": risk,
+        "reports": {"api": None, "security": None, "monitoring": None, **(reports or {})},
+        "links": dict(links or {}),
+    }
+    require_complete(payload)
+    return payload

@@ -16,7 +16,7 @@ from .._core import canonical
 from .._core.errors import ChainopsError, InputError
 from . import binding, model, replay
 from . import tally as counting
-from .model import Policy, Record
+from .model import Policy, Record, Thresholds
 from .readers import Reading
 
 FORMAT = "chainops.proof/1"
@@ -177,6 +177,16 @@ class _Proof:
         except (KeyError, TypeError) as exc:
             raise InputError(f"the proof is incomplete: {type(exc).__name__}: {exc}") from exc
 
+    def softened(self, known: t.Mapping[str, t.Any]) -> list[str]:
+        """Where the proof assumes another rule of the chain than the one that is known here."""
+        here = Thresholds().changed(known).as_dict()
+        assumed = Thresholds().changed(self.policy.chain_thresholds).as_dict()
+        return [
+            f"the proof assumes that the chain's {name} started as {assumed[name]}; known here is {here[name]}"
+            for name in here
+            if assumed[name] != here[name]
+        ]
+
     def own_problems(self, release_sha256: str, arch: str) -> list[str]:
         """What speaks against it before any node is asked: its verdict, recomputed, and what it binds."""
         result = counting.tally(self.records, self.proposal_id, self.policy)
@@ -212,17 +222,20 @@ def check_on_host(
     arch: str,
     client: NodeClient,
     *,
+    chain_thresholds: t.Mapping[str, t.Any] | None = None,
     each: t.Callable[[int, int], None] | None = None,
 ) -> list[str]:
     """Problems of a proof as the host's own node sees them; empty means valid now. Needs the standard library alone.
 
     Reads every block of the node from the submission to its tip, one by one: the listed transactions must be there with the
     same content, no other one about this proposal or about thresholds, and what came after the proof must not close the gate.
-    ``each(height, last)`` is told of every block. A node that doesn't answer is a problem, never an error.
+    ``chain_thresholds`` is what this host knows the chain's rule to start from, where that isn't XAI's numbers: whoever made
+    the proof can't soften the rule. ``each(height, last)`` is told of every block. A node that doesn't answer is a problem, never
+    an error.
     """
     try:
         checked = _Proof(proof)
-        found = checked.own_problems(release_sha256, arch)
+        found = checked.softened(chain_thresholds or {}) + checked.own_problems(release_sha256, arch)
         if not found:
             found = _against_node(checked, client, each)
     except ChainopsError as exc:

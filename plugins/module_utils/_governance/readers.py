@@ -204,7 +204,9 @@ class _Session:
 
     def _hello(self, name: str) -> _Hello:
         client = self.clients[name]
-        status, final = client.status(), client.final_height()
+        # In this order: the tip may move between the two questions, but never below what was final.
+        final = client.final_height()
+        status = client.status()
         settled = final if final is not None else status.height - self.confirmations
         if final is not None and final > status.height:
             raise IntegrityError(f"calls height {final} final, but its tip is {status.height}")
@@ -248,7 +250,9 @@ class _Session:
             return final if final is not None else client.status().height - self.confirmations
 
         try:
-            wait_for(settled, lambda now: now >= height, timeout=self.patience, what=f"height {height}", clock=self.clock)
+            # Half of the patience: the others may be done by now, and then nobody is waited for longer than the whole of it.
+            half = self.patience / 2
+            wait_for(settled, lambda now: now >= height, timeout=half, what=f"height {height}", clock=self.clock)
         except WaitTimeout as exc:
             raise IntegrityError(f"lags: {exc.fields.get('last')} of {height} settled blocks") from exc
 

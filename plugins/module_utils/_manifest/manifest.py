@@ -50,9 +50,9 @@ def append(path: str, entry: t.Mapping[str, t.Any]) -> Entry:
     kind, fields = _check(entry)
     with files.locked(path + ".lock", what="migration manifest"):
         entries = read(path)
-        known = recorded(entries, kind, fields)
-        if known is not None:
-            return known
+        there = recorded(entries, kind, fields)
+        if there is not None:
+            return there
         last = entries[-1] if entries else None
         body = {
             **fields,
@@ -65,6 +65,12 @@ def append(path: str, entry: t.Mapping[str, t.Any]) -> Entry:
         document = {"format": FORMAT, "entries": [item.as_dict() for item in (*entries, added)]}
         files.write_atomic(path, canonical.pretty(document), 0o644)
     return added
+
+
+def known(path: str, entry: t.Mapping[str, t.Any]) -> Entry | None:
+    """The entry that says this already, or None; raises what ``append`` would raise. Writes nothing."""
+    kind, fields = _check(entry)
+    return recorded(read(path), kind, fields)
 
 
 def recorded(entries: t.Sequence[Entry], kind: str, fields: t.Mapping[str, t.Any]) -> Entry | None:

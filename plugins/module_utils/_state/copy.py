@@ -33,13 +33,17 @@ R = t.TypeVar("R")
 
 
 class Copied(t.NamedTuple):
-    """``stable`` is false when the file changed, or may have, while it was read; ``size`` bytes were copied all the same."""
+    """``stable`` is false when the file changed, or may have, while it was read; ``size`` bytes were copied all the same.
+
+    ``sparse``: the copy has holes. That is a fact about the copy: what a file system says of the source may still change.
+    """
 
     sha256: str
     size: int
     stable: bool
     source: Found
     xattrs: dict[str, str]
+    sparse: bool = False
 
 
 class Gone(Exception):
@@ -126,6 +130,26 @@ def is_sparse(seen: Found) -> bool:
     return seen.type == FILE and seen.blocks * 512 < seen.size
 
 
+def _first_hole(handle: int) -> int:
+    """Where the first hole begins; the file's size when it has none."""
+    try:
+        return os.lseek(handle, 0, os.SEEK_HOLE)
+    except OSError:
+        return os.fstat(handle).st_size
+
+
+def has_hole(path: bytes, seen: Found) -> bool:
+    """Has a file that was seen a hole? Asked of its extents: the blocks it owns may be more than its content needs."""
+    try:
+        handle = open_seen(path, seen)
+    except Gone:
+        return False
+    try:
+        return _first_hole(handle) < seen.size
+    finally:
+        os.close(handle)
+
+
 def hash_seen(path: bytes, seen: Found) -> Copied:
     """SHA-256 of a file that was seen, without copying it."""
     handle = open_seen(path, seen)
@@ -148,19 +172,20 @@ def copy_seen(path: bytes, seen: Found, target: bytes, method: str, meta: Found 
         out = _create(target)
         try:
             before = os.fstat(source)
+            sparse = is_sparse(found(seen.path, before))
             state = hashlib.sha256()
             after: os.stat_result | None = None
             if method == REFLINK and before.st_size and clone(source, out):
                 after = os.fstat(source)
                 size = os.fstat(out).st_size
-                _stream(out, size, is_sparse(seen), state, None)
+                _stream(out, size, sparse, state, None)
             else:
-                size = _stream(source, before.st_size, is_sparse(seen), state, out)
+                size = _stream(source, before.st_size, sparse, state, out)
                 if os.fstat(out).st_size != size:
                     os.ftruncate(out, size)
             result = _result(source, seen, before, state.hexdigest(), size, after)
             apply(out, meta or result.source, result.xattrs)
-            return result
+            return result._replace(sparse=sparse and _first_hole(out) < size)
         finally:
             os.close(out)
     finally:

@@ -172,6 +172,28 @@ def run(
     )
 
 
+def preview(steps: t.Sequence[MigrationStep], data_dir: str, direction: str, adapter: ChainAdapter) -> MigrationResult:
+    """What ``run`` would do; the digests and times are empty. Raises Refused as it does."""
+    now = level(data_dir, adapter)
+    todo = _plan(steps, direction, now)
+    order = list(steps) if direction == FORWARD else list(reversed(steps))
+    last = _record(todo[-1], direction, 0.0, False)["to_level"] if todo else now
+    taken = tuple(_record(step, direction, 0.0, step not in todo) for step in order)
+    return MigrationResult(direction, now, last, taken, "", "", 0.0)
+
+
+def scratch_copy(data_dir: str, scratch: str, adapter: ChainAdapter) -> str:
+    """A copy, without keys, of a data directory that is not in use. Returns its path, ``<scratch>/data``."""
+    _unused(adapter, data_dir)
+    with storage(f"copy {data_dir}"):
+        if os.path.lexists(scratch) and (not os.path.isdir(scratch) or os.listdir(scratch)):
+            raise Refused(f"{scratch} is not empty; a rehearsal needs a directory of its own", path=scratch)
+        os.makedirs(scratch, 0o755, exist_ok=True)
+        target = os.path.join(os.path.realpath(scratch), DATA)
+        copy_tree(os.path.realpath(data_dir), target, Patterns((*adapter.layout.never_restore, *adapter.layout.volatile)))
+    return target
+
+
 def rehearse(
     steps: t.Sequence[MigrationStep], data_dir: str, release_dir: str, timeout: float, *, adapter: ChainAdapter
 ) -> MigrationResult:
@@ -318,10 +340,10 @@ def _on_copy(
     return taken, done.old
 
 
-def copy_tree(source: str, target: str) -> None:
+def copy_tree(source: str, target: str, exclude: Patterns | None = None) -> None:
     """Copy a whole directory that nobody writes to, keys and all; sockets, FIFOs and devices are left out."""
     origin, out = os.fsencode(source), os.fsencode(target)
-    seen = scan(origin).kept
+    seen = scan(origin, exclude).kept
     links = hard_links(seen)
     for entry in seen:
         if entry.type == DIRECTORY:

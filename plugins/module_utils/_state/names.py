@@ -43,6 +43,8 @@ def encode(name: bytes) -> str:
 
 def decode(text: str) -> bytes:
     """The bytes that ``encode`` was given."""
+    if "%" not in text:
+        return text.encode("utf-8")
     parts = re.split(r"%([0-9A-F]{2})", text)
     return b"".join(bytes([int(part, 16)]) if index % 2 else part.encode("utf-8") for index, part in enumerate(parts))
 
@@ -52,20 +54,23 @@ class Patterns:
 
     def __init__(self, patterns: t.Iterable[str]) -> None:
         globs = [pattern.strip("/") for pattern in patterns]
-        self._match = [re.compile(fnmatch.translate(glob)).match for glob in globs if glob]
-
-    def __bool__(self) -> bool:
-        return bool(self._match)
+        either = "|".join(fnmatch.translate(glob) for glob in globs if glob)
+        self._match = re.compile(either).match if either else None
 
     def match(self, relative: bytes) -> bool:
-        if not self._match:
+        """Is the name covered, by itself or by a directory above it?"""
+        if self._match is None:
             return False
         name = os.fsdecode(relative)
         while name:
-            if any(match(name) for match in self._match):
+            if self._match(name):
                 return True
             name = name.rpartition("/")[0]
         return False
+
+    def names(self, relative: bytes) -> bool:
+        """Is the name covered by itself? Enough for whoever goes down from the top and stops at what is covered."""
+        return self._match is not None and self._match(os.fsdecode(relative)) is not None
 
 
 def check_id(snapshot_id: str) -> str:

@@ -94,6 +94,12 @@ def restore(
     """
     start = CLOCK.monotonic()
     manifest = _sealed(snapshot_path, expect)
+    if manifest.header.get("live"):
+        raise Refused(
+            f"snapshot {manifest.header['snapshot_id']} was sealed beside a running node, for "
+            "rehearsals; it is not a rollback point",
+            snapshot_id=manifest.header["snapshot_id"],
+        )
     real = resolve(roots)
     data = data_root(real).path
     instance = str(manifest.header["instance"])
@@ -181,15 +187,28 @@ def restore_to(snapshot_path: str, target: str, adapter: ChainAdapter, expect: t
     return Scratch(header["snapshot_id"], manifest.root_sha256, paths, header["files"], header["bytes"], seconds, methods[0])
 
 
-def differences(snapshot_path: str, roots: t.Sequence[Root], adapter: ChainAdapter, *, deep: bool = True) -> list[str]:
-    """How the live trees differ from a snapshot, apart from what a restore leaves alone. Empty: it would change nothing."""
-    manifest = _sealed(snapshot_path, {})
+def differences(
+    snapshot_path: str,
+    roots: t.Sequence[Root],
+    adapter: ChainAdapter,
+    *,
+    expect: t.Mapping[str, t.Any] | None = None,
+    deep: bool = True,
+) -> list[str]:
+    """How trees on disk differ from a snapshot, apart from what a restore leaves alone. Empty: a restore would change nothing.
+
+    Raises Refused as ``restore`` does when the snapshot is not the one that is expected.
+    """
+    manifest = _sealed(snapshot_path, expect or {})
     problems: list[str] = []
-    for root in resolve(roots):
+    for root in roots:
         entries = of_root(manifest, root.name)
-        if entries:
-            with storage(f"compare {root.path}"):
-                problems += compare(os.fsencode(root.path), entries, deep=deep, ignore=_left_alone(adapter, root.name))
+        if not entries:
+            raise InputError(f"snapshot {manifest.header['snapshot_id']} has no root {root.name}", root=root.name)
+        with storage(f"compare {root.path}"):
+            problems += compare(
+                os.fsencode(os.path.realpath(root.path)), entries, deep=deep, ignore=_left_alone(adapter, root.name)
+            )
     return problems
 
 

@@ -149,9 +149,7 @@ def remove(snapshots: str, snapshot_id: str, protected: t.Mapping[str, str] | No
         done = False
         path = os.path.join(snapshots, snapshot_id)
         if os.path.isdir(path):
-            reason = _needed(snapshots, snapshot_id, protected or {})
-            if reason:
-                raise Refused(f"snapshot {snapshot_id} was not removed: {reason}", snapshot_id=snapshot_id, reason=reason)
+            check_removable(snapshots, snapshot_id, protected)
             with in_use(path, alone=True):
                 os.rename(path, os.path.join(snapshots, f"{_GONE}{snapshot_id}-{secrets.token_hex(4)}"))
             done = True
@@ -164,6 +162,14 @@ def remove(snapshots: str, snapshot_id: str, protected: t.Mapping[str, str] | No
         with contextlib.suppress(FileNotFoundError):
             os.unlink(os.path.join(snapshots, f".{snapshot_id}.lock"))
     return done
+
+
+def check_removable(snapshots: str, snapshot_id: str, protected: t.Mapping[str, str] | None = None) -> None:
+    """Raises Refused with the reason when a sealed snapshot must stay."""
+    if os.path.isdir(os.path.join(snapshots, check_id(snapshot_id))):
+        reason = _needed(snapshots, snapshot_id, protected or {})
+        if reason:
+            raise Refused(f"snapshot {snapshot_id} was not removed: {reason}", snapshot_id=snapshot_id, reason=reason)
 
 
 def prunable(snapshots: str, keep: int, protected: t.Mapping[str, str] | None = None) -> Pruned:

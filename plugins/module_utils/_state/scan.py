@@ -174,7 +174,7 @@ def _list(prefix: bytes, handle: int, exclude: Patterns, is_mount: bool, result:
                 entry = found(relative, name.stat(follow_symlinks=False))
             except FileNotFoundError:
                 continue
-            if exclude.match(relative):
+            if exclude.names(relative):
                 result.excluded.append(entry)
             elif entry.type == DIRECTORY:
                 below.append(entry)

@@ -11,7 +11,7 @@ import typing as t
 
 from .._core.errors import ChainopsError
 from . import sealed
-from .copy import Gone, clean_mode, hash_seen, is_sparse, parallel, read_xattrs
+from .copy import Gone, clean_mode, has_hole, hash_seen, parallel, read_xattrs
 from .fault import storage
 from .names import Patterns, decode, encode
 from .scan import DIRECTORY, FILE, SYMLINK, Found, join, scan
@@ -145,7 +145,7 @@ def _differences(entry: Entry, item: Found, path: bytes) -> list[str]:
         target = encode(os.readlink(path))
         if target != entry.target:
             texts.append(f"{label}: points to {target}, sealed {entry.target}")
-    if entry.sparse and not is_sparse(item):
+    if entry.sparse and not has_hole(path, item):
         texts.append(f"{label}: is no longer sparse")
     xattrs = read_xattrs(path)
     if xattrs != dict(entry.xattrs):

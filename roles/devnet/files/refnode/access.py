@@ -47,12 +47,12 @@ def _among(offered: str, known: t.Iterable[str]) -> bool:
     return any(found)
 
 
-def failure(message: str, code: str, status: int, **context: t.Any) -> Response:
+def failure(message: str, code: str, http_status: int, /, **context: t.Any) -> Response:
     """XAI's error body."""
     body: dict[str, t.Any] = {"success": False, "error": message, "code": code}
     if context:
         body["context"] = context
-    return reply(body, status)
+    return reply(body, http_status)
 
 
 class Access:

@@ -15,6 +15,7 @@ import re
 import statistics
 import time
 import typing as t
+import urllib.parse
 
 from . import governance, keys, metrics, misbehave, release, tx
 from .access import Access, failure
@@ -73,7 +74,7 @@ class Api:
             "/metrics": {"GET": self.prometheus},
             "/stats": {"GET": self.stats},
             "/block/latest": {"GET": self.latest},
-            "/block/{hash}": {"GET": self.block_by_hash},
+            "/block/{block_hash}": {"GET": self.block_by_hash},
             "/blocks": {"GET": self.blocks},
             "/blocks/{index}": {"GET": self.block},
             "/peers": {"GET": self.peers},
@@ -148,7 +149,8 @@ class Api:
             for pattern, name in self._patterns:
                 match = pattern.match(request.path)
                 if match:
-                    template, arguments = name, match.groupdict()
+                    template = name
+                    arguments = {key: urllib.parse.unquote(text, errors="replace") for key, text in match.groupdict().items()}
                     break
             else:
                 return "unknown", reply({"error": "Not found"}, 404)
@@ -347,8 +349,8 @@ class Api:
             return reply({"error": "Block not found"}, 404)
         return self._tagged(request, self._shown(self.node.chain.block(int(index))))
 
-    def block_by_hash(self, request: Request, hash: str) -> Response:
-        normal = hash.lower()
+    def block_by_hash(self, request: Request, block_hash: str) -> Response:
+        normal = block_hash.lower()
         if not _HASH.match(normal):
             return reply({"error": "Invalid block hash"}, 400)
         height = self.node.chain.index.height_of_hash(normal.removeprefix("0x"))

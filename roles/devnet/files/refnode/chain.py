@@ -257,7 +257,7 @@ class Chain:
         layout.finish_replace(self.data_dir)
         checksum = os.path.join(self.data_dir, layout.CHECKSUM)
         schema = os.path.join(self.data_dir, layout.SCHEMA)
-        if not os.path.exists(checksum) and not os.path.exists(schema):
+        if not os.path.exists(schema):
             return self._create()
         try:
             promised = canon.read_json(checksum)
@@ -267,6 +267,11 @@ class Chain:
             raise layout.integrity(f"{checksum} is missing") from None
         except (ValueError, KeyError, TypeError) as exc:
             raise layout.integrity(f"{checksum} is damaged ({exc})") from exc
+        top = promised.get("height")
+        if promised.get("algorithm") != "sha256" or promised.get("level") != self.level or not isinstance(top, int):
+            raise layout.integrity(f"{checksum} is damaged")
+        if not 0 <= top < self.backend.blocks.count() or self.block(top)["hash"] != promised.get("hash"):
+            raise layout.integrity(f"{checksum} does not belong to these blocks")
         if state.height >= self.backend.blocks.count():
             raise layout.integrity(f"the state is at height {state.height}, the blocks end before it")
         if self.block(0)["hash"] != self.genesis.block()["hash"]:

@@ -66,8 +66,8 @@ def read_level(data_dir: str) -> int | None:
     try:
         level = canon.read_json(path)["level"]
     except FileNotFoundError:
-        if os.path.isdir(os.path.join(data_dir, "blocks")):
-            raise StorageError(f"{path} is missing, though {data_dir} holds blocks; restore it from a snapshot") from None
+        if any(os.path.exists(os.path.join(data_dir, name)) for name in ("block_index.db", "journal.log")):
+            raise StorageError(f"{path} is missing, though a node has used {data_dir}; restore it from a snapshot") from None
         return None
     except (ValueError, KeyError, TypeError) as exc:
         raise StorageError(f"{path} does not tell a storage level: {exc}") from exc

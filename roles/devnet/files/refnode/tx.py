@@ -95,20 +95,9 @@ def parse(payload: t.Any, chain_id: str) -> dict[str, t.Any]:
     ]
     if missing:
         raise Rejected("invalid_payload", f"missing: {', '.join(missing)}", missing=missing)
-    tx: dict[str, t.Any] = {
-        "sender": payload["sender"],
-        "recipient": payload["recipient"],
-        "amount": payload["amount"],
-        "fee": payload.get("fee", 0.0),
-        "public_key": payload["public_key"],
-        "nonce": payload["nonce"],
-        "timestamp": payload["timestamp"],
-        "tx_type": payload.get("tx_type") or "normal",
-        "inputs": payload.get("inputs") or [],
-        "outputs": payload.get("outputs") or [],
-        "metadata": payload.get("metadata") or {},
-        "signature": payload["signature"],
-    }
+    defaults = {"fee": 0.0, "tx_type": "normal", "inputs": [], "outputs": [], "metadata": {}}
+    given = {name: payload[name] for name in (*SIGNED, "signature") if payload.get(name) is not None}
+    tx: dict[str, t.Any] = {**defaults, **given}
     check_shape(tx)
     expected = txid(tx, chain_id)
     if payload.get("txid") not in (None, expected):

@@ -36,7 +36,7 @@ class BadRequest(Exception):
 @dataclasses.dataclass
 class Request:
     method: str
-    path: str  # percent-decoded
+    path: str  # as sent, without the query
     query: dict[str, str]
     headers: dict[str, str]  # names in lower case
     body: bytes
@@ -194,7 +194,10 @@ class Server:
             raise BadRequest(400, "malformed query") from None
         connection = headers.get("connection", "").lower()
         keep = "close" not in connection if parts[2] == "HTTP/1.1" else "keep-alive" in connection
-        return Request(parts[0], urllib.parse.unquote(path, errors="replace"), dict(pairs), headers, body, remote, keep)
+        values: dict[str, str] = {}
+        for name, value in pairs:  # given twice, a parameter is neither of the two
+            values[name] = f"{values[name]},{value}" if name in values else value
+        return Request(parts[0], path, values, headers, body, remote, keep)
 
     @staticmethod
     async def _body(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, headers: t.Mapping[str, str]) -> bytes:

@@ -22,9 +22,9 @@ class Ticking(clock.Clock):
         self.now += seconds
 
 
-def look(node, *, timeout=5, **wanted):
+def look(node, **wanted):
     wanted.setdefault("timeout", 3.0)
-    return follow.look("xai", node.url, follow.Wanted(**wanted), timeout=timeout, clock=Ticking())
+    return follow.look("xai", node.url, follow.Wanted(**wanted), timeout=5, clock=Ticking())
 
 
 @pytest.fixture

@@ -181,13 +181,26 @@ def test_a_lost_transaction_is_sent_again_over_the_same_nonce(chain: Chain) -> N
     assert len({tx["txid"] for tx in client.sent}) == 3
 
 
+def test_a_scan_goes_on_where_another_ended(chain: Chain) -> None:
+    chain.submit()
+    client = chain.client()
+    early = acting.scan(client, address(1))
+    assert acting.scan(client, address(1), early) is early
+    chain.act((1, vote()), (2, vote()))
+    client.served.clear()
+    late = acting.scan(client, address(1), early)
+    assert client.served == [2]
+    assert late == acting.scan(client, address(1))
+    assert (late.sent, len(late.records)) == (1, 3)
+
+
 def test_one_that_never_gets_in_is_a_timeout_with_the_last_state(chain: Chain) -> None:
     client = chain.client()
     client.mine_at = 1000
     with pytest.raises(WaitTimeout, match="it is in no block") as caught:
         send(chain, client, FakeClock(chain), timeout=12.0)
     assert caught.value.fields["last"]["txids"]
-    assert len(client.sent) < 6
+    assert len(client.sent) == 12  # a block every quarter of a second, four blocks each
 
 
 def test_a_refusal_is_told_at_once(chain: Chain) -> None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 
 import copy
 import json
+import os
+import subprocess
+import sys
 import typing as t
 
 import pytest
@@ -37,7 +40,7 @@ def gate(chain: Chain, running: t.Any = None, policy: dict[str, t.Any] | None = 
     clients = {"a": chain.client(), "b": chain.client(), "c": chain.client(), "d": chain.client(**last)}
     rule = Policy.from_dict(policy)
     found = reading.read(
-        [reading.Reader(name, f"http://{name}") for name in clients], lambda reader: clients[reader.name], patience=0.5
+        [reading.Reader(name, f"http://{name}") for name in clients], lambda reader: clients[reader.name], patience=5.0
     )
     problems = signing.problems(found.records, found.scheme, found.chain_id)
     result, verdict = proving.judge(found, ID, rule, running, problems)
@@ -234,6 +237,17 @@ def test_a_weakened_policy_does_not_weaken_the_chains_rule(chain: Chain) -> None
     assert "4 of 5 yes voters (the chain's rule)" in verdict.reasons
 
 
+def test_a_rule_of_the_chain_that_the_host_does_not_know_is_not_taken_from_the_proof(chain: Chain) -> None:
+    softer = {"min_voters": 1, "max_individual_power_percent": 100, "min_code_reviewers": 1}
+    chain.submit()
+    chain.act((0, vote()), (0, review()), (0, {"type": "implementation_vote", "proposal_id": ID, "approved": True}))
+    verdict, proof = gate(chain, payload(), {"chain_thresholds": softer})
+    assert verdict.open
+    problems = proving.check_on_host(proof, SHA, "x86_64", chain.client())
+    assert "the chain's min_voters started as 1; known here is 5" in problems[0]
+    assert proving.check_on_host(proof, SHA, "x86_64", chain.client(), chain_thresholds=softer) == []
+
+
 def test_a_node_that_is_behind_on_another_chain_forked_or_silent_says_no(approved: Chain) -> None:
     proof = gate(approved, payload())[1]
 
@@ -293,3 +307,12 @@ def test_limits_are_listed_plainly() -> None:
     told = " ".join(proof["limits"])
     assert "cover neither metadata nor tx_type" in told
     assert "ever final" in told
+
+
+def test_a_host_needs_the_standard_library_alone() -> None:
+    code = (
+        "import sys, ansible_collections.chainops.validator.plugins.module_utils._governance.proof\n"
+        "foreign = [n for n in sys.modules if n.split('.')[0] in ('cryptography', 'ansible', 'yaml', 'jinja2')]\n"
+        "sys.exit(repr(foreign) if foreign else 0)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})

@@ -19,7 +19,7 @@ from ansible_collections.chainops.validator.tests.unit.plugins.module_utils._gov
 
 
 def ask(clients: t.Mapping[str, Client], **options: t.Any) -> Reading:
-    options.setdefault("patience", 0.5)
+    options.setdefault("patience", 3.0)
     listed = [Reader(name, f"http://{name}") for name in clients]
     return reading.read(listed, lambda reader: clients[reader.name], **options)
 
@@ -134,7 +134,7 @@ def test_a_liar_in_the_minority_changes_nothing_and_a_majority_of_them_closes(
 )
 def test_a_reader_that_fails_is_one_that_did_not_answer(chain: Chain, fault: dict[str, t.Any], words: str) -> None:
     chain.approve()
-    result = ask(four(chain, **fault))
+    result = ask(four(chain, **fault), patience=1.0)
     assert result.problems == ()
     assert result.height == 4
     assert set(result.agreed) >= {"a", "b", "c"}
@@ -145,14 +145,14 @@ def test_a_reader_that_stalls_is_not_waited_for_past_the_patience(chain: Chain) 
     chain.approve()
     event = threading.Event()
     start = time.monotonic()
-    result = ask(four(chain, stall=event), budget=60.0)
+    result = ask(four(chain, stall=event), patience=0.5, budget=60.0)
     assert time.monotonic() - start < 5
     assert result.problems == ()
     assert reason(result, "d") == "did not answer in time"
     clients = four(chain, stall=event)
     clients["c"].stall = event
     start = time.monotonic()
-    assert "fewer than 3" in ask(clients, budget=60.0).problems[0]
+    assert "fewer than 3" in ask(clients, patience=0.5, budget=60.0).problems[0]
     assert time.monotonic() - start < 5
     event.set()
 
@@ -253,6 +253,36 @@ def test_a_cache_of_fewer_readers_or_a_damaged_one_is_as_good_as_none(chain: Cha
     file.write_bytes(b"[")
     assert ask(four(chain), cache=cache).blocks_read == 5
     assert oct(file.stat().st_mode)[-3:] == "600"
+
+
+def test_a_tip_that_moves_between_two_questions_is_no_contradiction(chain: Chain) -> None:
+    class Moving(Client):
+        def status(self) -> t.Any:
+            seen = super().status()
+            self.chain.mine()
+            return seen
+
+        def final_height(self) -> int | None:
+            seen = super().final_height()
+            self.chain.mine()
+            return seen
+
+    chain.approve()
+    result = ask({name: Moving(chain) for name in "abc"})
+    assert result.problems == ()
+
+
+def test_a_node_that_calls_more_final_than_it_has_is_not_believed(chain: Chain) -> None:
+    class Boasting(Client):
+        def final_height(self) -> int | None:
+            return 10**9
+
+    chain.approve()
+    clients = four(chain)
+    clients["d"] = Boasting(chain)
+    result = ask(clients)
+    assert result.height == 4
+    assert "calls height 1000000000 final" in reason(result, "d")
 
 
 def test_clients_are_closed(chain: Chain) -> None:

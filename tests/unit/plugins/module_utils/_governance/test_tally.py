@@ -378,9 +378,9 @@ def test_the_order_of_first_votes_does_not_change_our_own_count(acts: list[Act],
 
 def test_a_hundred_thousand_votes_take_no_time() -> None:
     history = records([SUBMIT, *((f"V{i}", vote("yes" if i % 4 else "no", 1.5 + i % 7)) for i in range(100_000))])
-    start = time.perf_counter()
+    start = time.process_time()
     result = tally(history, ID, Policy())
-    taken = time.perf_counter() - start
+    taken = time.process_time() - start
     assert result.stage == "approved_voting"
     assert taken < 2.0  # a bound for a loaded machine; the bench has the figure
     print(f"{taken:.3f} s")

@@ -26,7 +26,11 @@ class Node:
     def __init__(self, base: pathlib.Path) -> None:
         self.base = base
         self.data = str(base / "srv" / "data")
-        self.roots = (Root("data", self.data), Root("unit", str(base / "etc" / "xai.service")), Root("wallets", str(base / "home" / "w")))
+        self.roots = (
+            Root("data", self.data),
+            Root("unit", str(base / "etc" / "xai.service")),
+            Root("wallets", str(base / "home" / "w")),
+        )
 
     def spec(self, snapshot_id: str = "s1") -> SnapshotSpec:
         return SnapshotSpec.for_adapter("n1", snapshot_id, self.roots, XAI)

@@ -34,9 +34,8 @@ from ansible_collections.chainops.validator.plugins.module_utils._state.watermar
 from .conftest import KEY, XAI, Node, make_node, tree
 
 
-
 class Quiet(type(XAI)):  # type: ignore[misc]
-    """Doesn't ask /proc who uses the directory: that is tested by itself, and takes most of the time when done a thousand times."""
+    """Doesn't ask /proc who uses the directory: that is tested by itself, and slow a thousand times over."""
 
     def lock_holder(self, data_dir: str) -> None:
         return None
@@ -70,7 +69,11 @@ def signed(node: Node) -> int:
 
 
 def leftovers(node: Node) -> list[str]:
-    return [str(path) for path in node.base.rglob("*") if "/new-" in str(path) or ".chainops-new-" in str(path) or path.name == "swap.json"]
+    return [
+        str(path)
+        for path in node.base.rglob("*")
+        if "/new-" in str(path) or ".chainops-new-" in str(path) or path.name == "swap.json"
+    ]
 
 
 def test_state_goes_back_and_the_signer_stays(node: Node) -> None:
@@ -83,14 +86,19 @@ def test_state_goes_back_and_the_signer_stays(node: Node) -> None:
     assert done.method == "exchange" and done.swap_seconds < 1 and done.snapshot_id == "s1"
     assert set(done.kept) == {"node_identity.json", "finality/last_signed.json"}
     # What was live is kept, whole, until it is reaped.
-    old = {name: tree(next(path for path in done.old_trees if pick in path)) for name, pick in (("data", "/data"), ("unit", "xai.service"))}
+    old = {
+        name: tree(next(path for path in done.old_trees if pick in path))
+        for name, pick in (("data", "/data"), ("unit", "xai.service"))
+    }
     assert old["data"] == before["data"] and old["unit"] == before["unit"]
     assert differences(path, node.roots, XAI) == [] and not leftovers(node)
     assert reap(done.old_trees) == 3 and reap(done.old_trees) == 0
     assert not any(os.path.lexists(path) for path in done.old_trees)
 
 
-@pytest.mark.parametrize(("live", "sealed", "floor", "ends"), [(12, 7, None, 12), (3, 7, None, 7), (3, 2, 20, 20), (None, 7, None, 7)])
+@pytest.mark.parametrize(
+    ("live", "sealed", "floor", "ends"), [(12, 7, None, 12), (3, 7, None, 7), (3, 2, 20, 20), (None, 7, None, 7)]
+)
 def test_the_watermark_is_the_highest_known(node: Node, live: int | None, sealed: int, floor: int | None, ends: int) -> None:
     path = freeze(node.spec(), {"watermark": {"address": KEY, "height": sealed}}).path
     if live is None:
@@ -200,7 +208,9 @@ def test_a_harmed_snapshot_is_not_restored(node: Node, harm: str) -> None:
 def test_a_directory_in_use_is_left_alone(node: Node) -> None:
     path, _ = sealed_then_changed(node)
     before = node.contents()
-    with subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()", "--data-dir", node.data], stdin=subprocess.PIPE) as child:
+    with subprocess.Popen(
+        [sys.executable, "-c", "import sys; sys.stdin.read()", "--data-dir", node.data], stdin=subprocess.PIPE
+    ) as child:
         with pytest.raises(Busy, match=f"in use by process {child.pid}"):
             restore(path, node.roots, XAI, {})
         child.kill()
@@ -228,7 +238,10 @@ def small_disk(tmp_path: pathlib.Path, request: pytest.FixtureRequest) -> t.Iter
     """A file system of its own."""
     place = tmp_path / "disk"
     place.mkdir()
-    if os.geteuid() != 0 or subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={request.param}", "none", place], capture_output=True).returncode:
+    if (
+        os.geteuid() != 0
+        or subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={request.param}", "none", place], capture_output=True).returncode
+    ):
         pytest.skip("can't mount a file system here")
     yield place
     subprocess.run(["umount", "-l", place], check=True)
@@ -290,7 +303,21 @@ def test_reap_takes_nothing_but_old_trees(node: Node) -> None:
 
 # Killed with SIGKILL before the n-th call that changes anything, for every n.
 
-CHANGING = ("open", "mkdir", "rename", "replace", "unlink", "rmdir", "link", "symlink", "chmod", "utime", "pwrite", "fsync", "chown")
+CHANGING = (
+    "open",
+    "mkdir",
+    "rename",
+    "replace",
+    "unlink",
+    "rmdir",
+    "link",
+    "symlink",
+    "chmod",
+    "utime",
+    "pwrite",
+    "fsync",
+    "chown",
+)
 
 
 def killed(act: t.Callable[[], object], at: int, *, two_renames: bool = False) -> bool:

@@ -25,7 +25,9 @@ from ansible_collections.chainops.validator.plugins.module_utils._state.verify i
 
 from .conftest import XAI, Node, tree
 
-NAME = st.binary(min_size=1, max_size=12).filter(lambda raw: b"/" not in raw and b"\0" not in raw and raw not in (b".", b"..", b".chainops"))
+NAME = st.binary(min_size=1, max_size=12).filter(
+    lambda raw: b"/" not in raw and b"\0" not in raw and raw not in (b".", b"..", b".chainops")
+)
 
 
 @given(st.binary(max_size=40).filter(lambda raw: b"\0" not in raw))
@@ -103,7 +105,9 @@ sys.stdin.readline()
 view[0:1] = b"c"
 print("done", flush=True)
 """
-    with subprocess.Popen([sys.executable, "-c", code, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as child:
         assert child.stdin is not None and child.stdout is not None
         child.stdout.readline()
         time.sleep(0.2)
@@ -155,7 +159,10 @@ def test_append_only_files_are_brought_up_by_their_tail(node: Node, monkeypatch:
     monkeypatch.setattr(os, "pwrite", lambda handle, data, at: written.append(len(data)) or real(handle, data, at))
     done = freeze(node.spec(), {})
     assert 4 in written and max(written) < 300_000
-    assert verify(done.path).ok and pathlib.Path(done.path, "roots/data/blocks/blocks_9.json").read_bytes() == b"x" * 300_000 + b"tail"
+    assert (
+        verify(done.path).ok
+        and pathlib.Path(done.path, "roots/data/blocks/blocks_9.json").read_bytes() == b"x" * 300_000 + b"tail"
+    )
 
 
 def test_a_rewritten_prefix_is_not_taken_for_a_tail(node: Node) -> None:
@@ -361,7 +368,9 @@ def test_a_hostile_manifest_is_refused(node: Node, change: dict[str, str], why: 
     done = freeze(node.spec(), {})
     path = os.path.join(done.path, "manifest.json")
     manifest = sealed.read(path)
-    entries = [{**e.as_dict(), **change} if e.path == b"utxo_set.json" and "link" in change else e.as_dict() for e in manifest.entries]
+    entries = [
+        {**e.as_dict(), **change} if e.path == b"utxo_set.json" and "link" in change else e.as_dict() for e in manifest.entries
+    ]
     if "link" not in change:
         entries.append({**next(e for e in entries if e["path"] == "schema.json"), "path": "zz", **change})
     lines = [json.dumps(e, sort_keys=True, separators=(",", ":")).encode() for e in entries]

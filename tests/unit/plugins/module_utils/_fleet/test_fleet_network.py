@@ -134,6 +134,26 @@ def test_an_unreachable_node_is_data_and_counts_as_away(net):
     assert "no answer" in node["error"]
 
 
+def test_a_node_that_stumbles_once_is_asked_again_and_one_that_is_gone_is_not(net):
+    routes = four()
+    good, tries = routes[1]["/block/latest"], []
+
+    def stumble(_headers):
+        tries.append(1)
+        return good if len(tries) > 1 else (500, "text/html", b"<title>500</title>")
+
+    routes[1]["/block/latest"] = stumble
+    nodes, servers = net(*routes)
+    assert ask(nodes)["ok"]
+    servers[1].routes["/block/latest"] = (500, "text/html", b"<title>500</title>")
+    waiting = NoWait()
+    assert kinds(ask(nodes, clock=waiting)) == [("unreachable", "v1")]
+    assert waiting.slept == 6.0
+    waiting = NoWait()
+    ask([nodes[0], DEAD], clock=waiting)
+    assert waiting.slept == 0.0
+
+
 def test_nobody_reachable():
     answer = ask([DEAD, look.Node("dead2", "http://127.0.0.1:2")])
     assert (answer["ok"], answer["agree"], answer["common_height"]) == (False, False, None)

@@ -1,0 +1,104 @@
+# Copyright (c) 2026 chainops.validator contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The shape of JSON: which fields, of which types, may be null. Shapes of several answers are joined; two can be compared.
+
+A shape is JSON itself, so that a witness can be kept in a file: ``{"types": [...], "fields": {name: shape}, "optional": [...],
+"items": shape}``. Objects that use identifiers as keys (addresses, hashes, numbers) have one field, ``*``.
+"""
+
+from __future__ import annotations
+
+import re
+import typing as t
+
+from .schema import JsonDict, kind
+
+_IDENTIFIER = re.compile(r"(?:0x)?[0-9a-fA-F]{16,}|\d+|[A-Za-z]{2,8}[0-9A-Za-z]{24,}")
+
+
+def of(value: t.Any) -> JsonDict:
+    """The shape of one value."""
+    shape: JsonDict = {"types": [kind(value)]}
+    if isinstance(value, dict):
+        fields: dict[str, JsonDict] = {}
+        for name, inner in value.items():
+            key = "*" if _IDENTIFIER.fullmatch(name) else name
+            fields[key] = join(fields[key], of(inner)) if key in fields else of(inner)
+        shape["fields"], shape["optional"] = fields, []
+    elif isinstance(value, list):
+        items: JsonDict | None = None
+        for inner in value:
+            items = of(inner) if items is None else join(items, of(inner))
+        if items is not None:
+            shape["items"] = items
+    return shape
+
+
+def join(a: JsonDict, b: JsonDict) -> JsonDict:
+    """The shape that both fit."""
+    shape: JsonDict = {"types": sorted({*a["types"], *b["types"]})}
+    if "fields" in a and "fields" in b:
+        names = sorted({*a["fields"], *b["fields"]})
+        shape["fields"] = {
+            n: join(a["fields"][n], b["fields"][n])
+            if n in a["fields"] and n in b["fields"]
+            else (a["fields"].get(n) or b["fields"][n])
+            for n in names
+        }
+        shape["optional"] = sorted(
+            {*a.get("optional", []), *b.get("optional", []), *(n for n in names if n not in a["fields"] or n not in b["fields"])}
+        )
+    elif "fields" in a or "fields" in b:
+        one = a if "fields" in a else b
+        shape["fields"], shape["optional"] = one["fields"], one.get("optional", [])
+    if "items" in a or "items" in b:
+        shape["items"] = join(a["items"], b["items"]) if "items" in a and "items" in b else a.get("items") or b["items"]
+    return shape
+
+
+class Difference(t.NamedTuple):
+    """``kind``: removed, added, type, null, empty. ``breaking`` is False for what old clients don't notice."""
+
+    kind: str
+    path: str
+    words: str
+    breaking: bool
+
+
+def compare(before: JsonDict, after: JsonDict, path: str = "$") -> list[Difference]:
+    """What is different in ``after``. A whole number where any number was is no difference; the other way round is one."""
+    found: list[Difference] = []
+    old, new = set(before["types"]), set(after["types"])
+    if "null" in new and "null" not in old:
+        found.append(Difference("null", path, f"{path} can be null now; it was {_words(old)}", True))
+    fresh = new - old - {"null"}
+    if "number" in old:
+        fresh.discard("integer")
+    if fresh and old != {"null"}:
+        found.append(Difference("type", path, f"{path} is {_words(fresh)} now; it was {_words(old)}", True))
+    elif fresh:
+        found.append(Difference("type", path, f"{path} is {_words(fresh)} now; it was always null", False))
+    if "fields" in before and "fields" in after:
+        for name in sorted({*before["fields"], *after["fields"]}):
+            inner = f"{path}.{name}"
+            if name not in after["fields"]:
+                if name != "*":
+                    sometimes = name in before.get("optional", [])
+                    words = f"{inner} is gone{' (it was not always there)' if sometimes else ''}"
+                    found.append(Difference("removed", inner, words, not sometimes))
+            elif name not in before["fields"]:
+                found.append(Difference("added", inner, f"{inner} is new", False))
+            else:
+                if name in after.get("optional", []) and name not in before.get("optional", []):
+                    found.append(Difference("removed", inner, f"{inner} is not always there any more", True))
+                found.extend(compare(before["fields"][name], after["fields"][name], inner))
+    if "items" in before and "items" in after:
+        found.extend(compare(before["items"], after["items"], f"{path}[]"))
+    elif "items" in before and "array" in new:
+        found.append(Difference("empty", path, f"{path} is empty now; it had items", False))
+    return found
+
+
+def _words(types: t.Iterable[str]) -> str:
+    return " or ".join(sorted(types))

@@ -1,0 +1,385 @@
+# Copyright (c) 2026 chainops.validator contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Draining one server on one gateway, and putting it back.
+
+Empty means: nothing in flight in ``k`` samples one after the other, the server out of rotation in each of them, and nothing
+left with a process that a reload replaced. A timeout is a failure: the server is put back as it was, and what was left is told.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import time
+import typing as t
+
+from .._core.clock import CLOCK, Clock
+from .._core.errors import ChainopsError, InputError, Refused, WaitTimeout
+from .._core.files import locked, make_dir, read_or_none
+from . import receipt
+from .protocol import DRAIN, MAINT, READY, GatewayDriver, Look, Server
+
+Before = t.Dict[str, t.Dict[str, t.Any]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Sample:
+    """One look at the server that is being drained, all its backends together."""
+
+    at: float  # monotonic seconds
+    in_flight: int  # sessions and queue
+    left_behind: int | None  # connections of replaced processes; None = can't be seen
+    out: bool  # out of rotation in every backend
+    certain: bool  # replaced processes can be seen, or there can't be any left
+
+    @property
+    def empty(self) -> bool:
+        return self.in_flight == 0 and not self.left_behind and self.out and self.certain
+
+
+def sample(look: Look, server: str, backends: t.Iterable[str], at: float, patience: float) -> Sample:
+    """``patience``: how old (seconds) a gateway process must be before we believe that none older is left unseen."""
+    wanted = set(backends)
+    found = [s for s in look.find(server) if s.backend in wanted]
+    left = None if look.left_behind is None else sum(look.left_behind.get(a, 0) for a in {s.address for s in found})
+    return Sample(
+        at=at,
+        in_flight=sum(s.in_flight for s in found),
+        left_behind=left,
+        out=len(found) == len(wanted) and all(s.state != READY for s in found),
+        certain=left is not None or look.age > patience,
+    )
+
+
+def drained(samples: t.Sequence[Sample], k: int) -> bool:
+    """Whether the last ``k`` samples were all empty."""
+    return k >= 1 and len(samples) >= k and all(s.empty for s in samples[-k:])
+
+
+def choose(look: Look, server: str, backend: str | None) -> tuple[Server, ...]:
+    """The server's places in the gateway. Raises InputError when there is none."""
+    found = look.find(server, backend)
+    if not found:
+        known = sorted({s.name for s in look.servers if backend in (None, s.backend)})
+        where = f"backend {backend!r}" if backend else "any backend"
+        raise InputError(
+            f"no server {server!r} in {where} of this gateway; there are: {', '.join(known) or 'none'}", server=server
+        )
+    return found
+
+
+def require_others(look: Look, targets: t.Iterable[Server], min_active: int) -> None:
+    """Raises Refused when a backend would be left with fewer than ``min_active`` servers that take traffic."""
+    for target in targets:
+        if target.state != READY:
+            continue  # it carries nothing now: leaving it out takes nothing away
+        others = [s.name for s in look.servers if s.backend == target.backend and s.name != target.name and s.takes_traffic]
+        if len(others) < min_active:
+            raise Refused(
+                f"draining {target.label} would leave {len(others)} server(s) that take traffic ({', '.join(others) or 'none'}); "
+                f"at least {min_active} must stay: bring another one back first",
+                backend=target.backend,
+                others=others,
+                min_active=min_active,
+            )
+
+
+def remember(look: Look, targets: t.Sequence[Server], record: t.Mapping[str, t.Any] | None) -> Before:
+    """How each place was before anyone drained it. What an unfinished drain wrote down is never overwritten."""
+    known: Before = {}
+    still_there = {s.backend for s in look.find(targets[0].name)}
+    if record is not None and record.get("state") != receipt.ACTIVE:
+        known = {str(k): dict(v) for k, v in record["before"].items() if str(k) in still_there}
+    for target in targets:
+        known.setdefault(target.backend, {"state": target.state, "weight": target.weight})
+    return known
+
+
+@dataclasses.dataclass(frozen=True)
+class Wish:
+    """What a caller wants, apart from the state. ``interval``, ``timeout``: seconds."""
+
+    server: str
+    backend: str | None
+    gateway: str
+    receipt_dir: str
+    instance: str = ""
+    turn_id: str = ""
+    fence_token: int = 0
+    min_active: int = 1
+    samples: int = 3
+    interval: float = 0.025
+    timeout: float = 60.0
+    mode: str = DRAIN
+    traffic_timeout: float = 0.0
+
+
+def standing(look: Look, server: str, backends: t.Iterable[str] | None = None) -> dict[str, dict[str, t.Any]]:
+    """``{backend: {"state", "weight"}}``: what diffs show."""
+    return {
+        s.backend: {"state": s.state, "weight": s.weight}
+        for s in look.find(server)
+        if backends is None or s.backend in set(backends)
+    }
+
+
+class Drain:
+    """Acts on one gateway. ``before`` and ``after`` of the results are what ``standing`` tells."""
+
+    def __init__(self, driver: GatewayDriver, wish: Wish, clock: Clock = CLOCK) -> None:
+        self.driver = driver
+        self.wish = wish
+        self.clock = clock
+
+    # -- out -------------------------------------------------------------------------------------------------------------
+
+    def out(self, check_mode: bool = False) -> dict[str, t.Any]:
+        """Take the server out and wait until it is empty.
+
+        Raises Refused (fence, too few others), InputError (no such server), WaitTimeout (``left``, ``put_back``), Busy.
+        """
+        with self._alone(check_mode):
+            return self._out(check_mode)
+
+    def _out(self, check_mode: bool) -> dict[str, t.Any]:
+        wish = self.wish
+        record = receipt.load(wish.receipt_dir, wish.server)
+        receipt.check_fence(record, wish.fence_token)
+        look = self.driver.look()
+        targets = choose(look, wish.server, wish.backend)
+        require_others(look, targets, wish.min_active)
+        before = remember(look, targets, record)
+        now = standing(look, wish.server, before)
+        wanted = {b: {**now.get(b, {}), "state": self._held(was)} for b, was in before.items()}
+        if check_mode:
+            return {"before": now, "after": wanted, "drain": None, "receipt": None}
+        note = self._note(before, receipt.DRAINING)
+        receipt.save(wish.receipt_dir, note)
+        drain = self._empty(before)
+        found = {key: drain[key] for key in ("samples", "seconds", "reloads", "reasserted")}
+        note = {**note, **found, "state": receipt.DRAINED, "drained_at": self._moment()}
+        receipt.save(wish.receipt_dir, note)
+        return {"before": now, "after": wanted, "drain": drain, "receipt": note}
+
+    def _held(self, was: t.Mapping[str, t.Any]) -> str:
+        """A place that was out before stays out in its own way."""
+        return self.wish.mode if was["state"] == READY else str(was["state"])
+
+    def _empty(self, before: Before) -> dict[str, t.Any]:
+        wish, clock = self.wish, self.clock
+        start = clock.monotonic()
+        seen: list[Sample] = []
+        curve: list[list[float]] = []
+        first, reasserted = True, 0
+        reloads: list[str] = []
+        held = DRAIN
+        error = ""
+        while True:
+            try:
+                look = self.driver.look()
+                if look.generation not in reloads:
+                    reloads.append(look.generation)
+                orders = self._orders(look, before, held)
+                if orders:
+                    reasserted += 0 if first else 1
+                    for backend in orders:
+                        self.driver.set_state(backend, wish.server, held)
+                    look = self.driver.look()
+                first = False
+                taken = sample(look, wish.server, before, clock.monotonic() - start, wish.timeout)
+                error = ""
+            except Refused:
+                raise
+            except ChainopsError as exc:  # a reload closes the door for a moment
+                taken, error = Sample(clock.monotonic() - start, 1, None, False, False), exc.message
+            seen.append(taken)
+            flight = taken.in_flight + (taken.left_behind or 0)
+            if not error and (not curve or curve[-1][1] != flight):
+                curve.append([round(taken.at, 3), flight])
+            if drained(seen, wish.samples):
+                if held == wish.mode:
+                    break
+                held, seen, first = (
+                    MAINT,
+                    [],
+                    True,
+                )  # sticky requests can still come to a server in drain, never to one in maintenance
+                continue
+            if taken.at >= wish.timeout:
+                self._give_up(before, taken, error)
+            del seen[: -wish.samples]
+            clock.sleep(wish.interval)
+        return {
+            "in_flight": 0,
+            "seconds": round(seen[-1].at, 3),
+            "empty_since": round(seen[-wish.samples].at, 3),
+            "samples": wish.samples,
+            "curve": curve[:200],
+            "reasserted": reasserted,
+            "reloads": len(reloads) - 1,
+            "before": before,
+        }
+
+    def _orders(self, look: Look, before: Before, held: str) -> list[str]:
+        """Backends where the server must be told (again) to stay out."""
+        places = {s.backend: s for s in choose(look, self.wish.server, self.wish.backend)}
+        return [
+            b
+            for b, was in before.items()
+            if was["state"] == READY and b in places and (places[b].state == READY or (held == MAINT != places[b].state))
+        ]
+
+    def _give_up(self, before: Before, last: Sample, error: str) -> t.NoReturn:
+        wish = self.wish
+        left: dict[str, t.Any] = {}
+        put_back, problem = False, ""
+        try:
+            look = self.driver.look()
+            left = {
+                s.backend: {"sessions": s.sessions, "queued": s.queued} for s in look.find(wish.server) if s.backend in before
+            }
+            self._restore(look, before)
+            receipt.save(wish.receipt_dir, self._note(before, receipt.ACTIVE))
+            put_back = True
+        except ChainopsError as exc:
+            problem = exc.message
+        ending = "it is in rotation again" if put_back else f"it could NOT be put back ({problem}) and may still be drained"
+        unseen = "" if last.certain or error else "; requests of a replaced gateway process can't be seen from here"
+        raise WaitTimeout(
+            f"{wish.server} is not empty after {last.at:.1f} s on gateway {wish.gateway}: {last.in_flight} in flight"
+            f"{f', {last.left_behind} left with a replaced process' if last.left_behind else ''}{unseen}"
+            f"{f' (last error: {error})' if error else ''}; {ending}",
+            waited=round(last.at, 3),
+            last={"in_flight": last.in_flight, "left_behind": last.left_behind, "out_of_rotation": last.out},
+            left=left,
+            put_back=put_back,
+            server=wish.server,
+            gateway=wish.gateway,
+        )
+
+    # -- back ------------------------------------------------------------------------------------------------------------
+
+    def back(self, check_mode: bool = False) -> dict[str, t.Any]:
+        """Put the server back exactly as it was, once its health checks say that it is up.
+
+        A server that was out before we came stays out; without a record of ours nothing is changed. Raises Refused,
+        InputError, WaitTimeout (it stays drained: a dead server gets no traffic), Busy.
+        """
+        with self._alone(check_mode):
+            return self._back(check_mode)
+
+    def _back(self, check_mode: bool) -> dict[str, t.Any]:
+        wish = self.wish
+        record = receipt.load(wish.receipt_dir, wish.server)
+        receipt.check_fence(record, wish.fence_token)
+        look = self.driver.look()
+        targets = choose(look, wish.server, wish.backend)
+        ours = record is not None and record.get("state") != receipt.ACTIVE
+        before: Before = {str(k): dict(v) for k, v in record["before"].items()} if record is not None and ours else {}
+        now = standing(look, wish.server, before or {s.backend for s in targets})
+        wanted = {**now, **{b: was for b, was in before.items() if b in now}}
+        if check_mode or not ours:
+            return {"before": now, "after": wanted, "drain": None, "receipt": record}
+        start = self.clock.monotonic()
+        look = self._wait_up(look, before)
+        total = sum(s.total for s in look.find(wish.server) if s.backend in before)
+        self._restore(look, before)
+        kept = {key: (record or {}).get(key) for key in ("drained_at", "samples", "seconds", "reloads", "reasserted")}
+        note = {**self._note(before, receipt.ACTIVE), **kept, "restored_at": self._moment()}
+        receipt.save(wish.receipt_dir, note)
+        traffic = self._wait_traffic(before, total)
+        took = round(self.clock.monotonic() - start, 3)
+        return {"before": now, "after": wanted, "drain": {"seconds": took, "before": before, "traffic": traffic}, "receipt": note}
+
+    def _wait_up(self, look: Look, before: Before) -> Look:
+        wish, clock = self.wish, self.clock
+        start = clock.monotonic()
+        waiting = {b for b, was in before.items() if was["state"] == READY}
+        error = ""
+        while True:
+            places = [s for s in look.find(wish.server) if s.backend in waiting]
+            for place in places:
+                if place.state == MAINT:  # checks are off in maintenance; in drain they run and no traffic comes
+                    self.driver.set_state(place.backend, wish.server, DRAIN)
+            down = [s.label for s in places if s.state == MAINT or not (s.up and s.confirmed)]
+            if not down and not error:
+                return look
+            waited = clock.monotonic() - start
+            if waited >= wish.timeout:
+                raise WaitTimeout(
+                    f"{', '.join(down) or wish.server} is not up in the checks of gateway {wish.gateway} after {waited:.1f} s"
+                    f"{f' (last error: {error})' if error else ''}; it stays drained, so that no request goes to a dead server",
+                    waited=round(waited, 3),
+                    last={"down": down, "error": error},
+                    server=wish.server,
+                    gateway=wish.gateway,
+                )
+            clock.sleep(wish.interval)
+            try:
+                look, error = self.driver.look(), ""
+            except ChainopsError as exc:
+                error = exc.message
+
+    def _restore(self, look: Look, before: Before) -> None:
+        for place in look.find(self.wish.server):
+            was = before.get(place.backend)
+            if was is None:
+                continue
+            if place.weight != was["weight"]:
+                self.driver.set_weight(place.backend, place.name, int(was["weight"]))
+            if place.state != was["state"]:
+                self.driver.set_state(place.backend, place.name, str(was["state"]))
+
+    def _wait_traffic(self, before: Before, total: int) -> dict[str, t.Any]:
+        """Sessions that came since; waiting for the first is a courtesy, not a condition (there may be no client)."""
+        start = self.clock.monotonic()
+        while True:
+            places = [s for s in self.driver.look().find(self.wish.server) if s.backend in before]
+            since = max(sum(s.total for s in places) - total, 0)
+            waited = self.clock.monotonic() - start
+            if since or waited >= self.wish.traffic_timeout:
+                return {"sessions": since, "seen": since > 0, "seconds": round(waited, 3)}
+            self.clock.sleep(self.wish.interval)
+
+    @contextlib.contextmanager
+    def _alone(self, check_mode: bool) -> t.Iterator[None]:
+        """One at a time for one server of one gateway. Looking alone leaves no trace."""
+        if check_mode:
+            yield
+            return
+        path = os.path.join(
+            os.path.dirname(receipt.path_of(self.wish.receipt_dir, self.wish.server)), f".{self.wish.server}.lock"
+        )
+        make_dir(self.wish.receipt_dir, 0o750)
+        with locked(path, what=f"draining or putting back {self.wish.server}"):
+            yield
+
+    # -- notes -----------------------------------------------------------------------------------------------------------
+
+    def _note(self, before: Before, state: str) -> dict[str, t.Any]:
+        wish = self.wish
+        return {
+            "format": receipt.FORMAT,
+            "state": state,
+            "server": wish.server,
+            "backend": wish.backend,
+            "backends": sorted(before),
+            "gateway": wish.gateway,
+            "instance": wish.instance,
+            "turn_id": wish.turn_id,
+            "fence_token": wish.fence_token,
+            "before": before,
+            "drained_at": None,
+            "samples": None,
+        }
+
+    def _moment(self) -> dict[str, t.Any]:
+        """Now, as wall clock, as seconds since boot (sleep included), and which boot."""
+        boot = read_or_none("/proc/sys/kernel/random/boot_id")
+        return {
+            "wall": self.clock.stamp(),
+            "boottime": round(time.clock_gettime(time.CLOCK_BOOTTIME), 3),
+            "boot_id": boot.decode("ascii").strip() if boot else "",
+        }

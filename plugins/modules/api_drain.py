@@ -1,0 +1,255 @@
+#!/usr/bin/python
+# Copyright (c) 2026 chainops.validator contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: api_drain
+short_description: Takes a node out of a gateway until nothing is in flight, and puts it back as it was
+version_added: 0.1.0
+author: [chainops.validator contributors (@chainops)]
+description:
+  - Runs on the gateway's host, once for each gateway that sends requests to the node.
+  - With O(state=drained), remembers how the server was, takes it out of rotation, and waits until it is empty. Empty means
+    nothing in flight in O(samples) looks one after the other, and nothing left with a gateway process that a reload replaced.
+    When a reload puts the server back into rotation meanwhile, it is taken out again.
+  - A timeout is a failure. The server is put back as it was, and what was still in flight is returned in RV(ignore:error).
+  - With O(state=active), waits until the gateway's health checks call the server up, then restores exactly how it was before the
+    first drain (state and weight). A server that was out of rotation before stays out. Without a record of a
+    drain nothing changes.
+extends_documentation_fragment:
+  - chainops.validator.attributes
+attributes:
+  check_mode:
+    support: full
+    details: Refusals are predicted, waiting is not.
+  diff_mode:
+    support: full
+  idempotent:
+    support: full
+    details: Draining again looks again, keeps what is remembered, and renews the receipt.
+options:
+  state:
+    description: How the server is to stand.
+    type: str
+    choices: [drained, active]
+    default: drained
+  driver:
+    description: The kind of gateway. V(haproxy) needs a C(stats socket) with C(level admin).
+    type: str
+    choices: [haproxy]
+    default: haproxy
+  socket:
+    description: Path of HAProxy's Runtime API socket. Exactly one of O(socket) and O(address) is needed.
+    type: path
+  address:
+    description: >-
+      C(HOST:PORT) of HAProxy's Runtime API. From another machine, requests that a reload left behind can't be seen; then nothing
+      counts as empty before the gateway's process is older than O(timeout).
+    type: str
+  server:
+    description: The node's server name in the gateway.
+    type: str
+    required: true
+  backend:
+    description: The backend to act on. Without it, every backend that has the server.
+    type: str
+  gateway:
+    description: This gateway's name in receipts and messages. Without it, the host's name.
+    type: str
+  instance:
+    description: The validator instance that is drained, for the receipt.
+    type: str
+    default: ""
+  turn_id:
+    description: The turn that this drain is for, for the receipt.
+    type: str
+    default: ""
+  fence_token:
+    description: >-
+      The rollout lock's fencing token. A token lower than the highest that this gateway has seen for the server is refused.
+    type: int
+    default: 0
+  timeout:
+    description: Seconds to wait for an empty server (O(state=drained)), or for a server that is up (O(state=active)).
+    type: float
+    default: 60
+  samples:
+    description: How many looks one after the other must find nothing in flight.
+    type: int
+    default: 3
+  interval:
+    description: Seconds between two looks.
+    type: float
+    default: 0.025
+  min_active:
+    description: Refuse to drain when fewer other servers of a backend would be left that take traffic.
+    type: int
+    default: 1
+  mode:
+    description: >-
+      V(drain) keeps health checks running, but sticky clients (cookies, stick tables) may still come. V(maint) drains first, then
+      closes the server to those as well.
+    type: str
+    choices: [drain, maint]
+    default: drain
+  traffic_timeout:
+    description: With O(state=active), how many seconds to watch for the first request. None coming is reported, not a failure.
+    type: float
+    default: 0
+  receipt_dir:
+    description: Where this gateway keeps its records of drains.
+    type: path
+    default: /var/lib/chainops/gateway
+seealso:
+  - module: chainops.validator.validator_upgrade
+"""
+
+EXAMPLES = r"""
+- name: Take the node out of every gateway, and wait until it is empty
+  chainops.validator.api_drain:
+    state: drained
+    socket: /run/haproxy/admin.sock
+    server: "{{ validator_gateway_server }}"
+    instance: "{{ validator_instance }}"
+    turn_id: "{{ rollout_turn_id }}"
+    fence_token: "{{ rollout_fence_token }}"
+    timeout: 60
+  delegate_to: "{{ item }}"
+  loop: "{{ groups['gateways'] }}"
+  register: rollout_drains
+
+- name: Put it back
+  chainops.validator.api_drain:
+    state: active
+    socket: /run/haproxy/admin.sock
+    server: "{{ validator_gateway_server }}"
+    fence_token: "{{ rollout_fence_token }}"
+    traffic_timeout: 5
+  delegate_to: "{{ item }}"
+  loop: "{{ groups['gateways'] }}"
+"""
+
+RETURN = r"""
+drain:
+  description: What was done. V(null) when there was nothing to do, and in check mode.
+  returned: success
+  type: dict
+  contains:
+    in_flight:
+      description: Requests at the server at the end; always 0, or the module has failed.
+      returned: state is drained
+      type: int
+      sample: 0
+    seconds:
+      description: How long it took.
+      returned: always
+      type: float
+      sample: 2.514
+    empty_since:
+      description: Seconds from the start to the first of the last empty looks.
+      returned: state is drained
+      type: float
+      sample: 2.463
+    samples:
+      description: How many looks one after the other found nothing in flight.
+      returned: state is drained
+      type: int
+      sample: 3
+    curve:
+      description: Pairs of seconds and requests in flight, one for each change, at most 200.
+      returned: state is drained
+      type: list
+      elements: list
+      sample: [[0.001, 20], [2.463, 0]]
+    reasserted:
+      description: How often a reload or somebody else put the server into rotation and it was taken out again.
+      returned: state is drained
+      type: int
+      sample: 0
+    reloads:
+      description: How often the gateway's process was replaced meanwhile.
+      returned: state is drained
+      type: int
+      sample: 0
+    before:
+      description: How the server was in each backend before the first drain.
+      returned: always
+      type: dict
+      sample: {api: {state: ready, weight: 100}}
+    traffic:
+      description: What came after the server was put back.
+      returned: state is active
+      type: dict
+      sample: {seconds: 0.4, seen: true, sessions: 12}
+receipt:
+  description: The record that this gateway keeps. V(null) when there is none.
+  returned: success
+  type: dict
+  sample:
+    backend: null
+    backends: [api]
+    before: {api: {state: ready, weight: 100}}
+    drained_at: {boot_id: 1a35c1ff-55a1-4a9d-8a2f-3e4b7ad4a5bd, boottime: 5321.771, wall: "2026-01-31T12:00:00.123Z"}
+    fence_token: 7
+    format: chainops.drain/1
+    gateway: gw1
+    instance: val1
+    reasserted: 0
+    reloads: 0
+    samples: 3
+    seconds: 2.514
+    server: val1
+    state: drained
+    turn_id: r1-val1
+"""
+
+import dataclasses
+import socket
+
+from ansible_collections.chainops.validator.plugins.module_utils._core.errors import InputError
+from ansible_collections.chainops.validator.plugins.module_utils._gateway.drain import Drain, Wish
+from ansible_collections.chainops.validator.plugins.module_utils._gateway.registry import driver
+from ansible_collections.chainops.validator.plugins.module_utils._module.base import ArgumentSpec, Change, run
+
+
+def act(module):
+    p = module.params
+    if not 0.01 <= p["interval"] <= 5 or not 1 <= p["samples"] <= 1000 or p["timeout"] < 0 or p["min_active"] < 0:
+        raise InputError("interval must be 0.01 to 5 s, samples 1 to 1000, timeout and min_active not negative")
+    wish = Wish(
+        gateway=p["gateway"] or socket.gethostname(),
+        **{field.name: p[field.name] for field in dataclasses.fields(Wish) if field.name != "gateway"},
+    )
+    drain = Drain(driver(p["driver"], p["socket"] or p["address"]), wish)
+    done = (drain.out if p["state"] == "drained" else drain.back)(module.check_mode)
+    change = Change(done["before"], done["after"], header=f"{wish.server} on gateway {wish.gateway}")
+    return {**change.result(), "drain": done["drain"], "receipt": done["receipt"]}
+
+
+def main():
+    spec = ArgumentSpec(
+        state={"type": "str", "choices": ["drained", "active"], "default": "drained"},
+        driver={"type": "str", "choices": ["haproxy"], "default": "haproxy"},
+        socket={"type": "path"},
+        address={"type": "str"},
+        server={"type": "str", "required": True},
+        backend={"type": "str"},
+        gateway={"type": "str"},
+        instance={"type": "str", "default": ""},
+        turn_id={"type": "str", "default": ""},
+        fence_token={"type": "int", "default": 0, "no_log": False},
+        timeout={"type": "float", "default": 60},
+        samples={"type": "int", "default": 3},
+        interval={"type": "float", "default": 0.025},
+        min_active={"type": "int", "default": 1},
+        mode={"type": "str", "choices": ["drain", "maint"], "default": "drain"},
+        traffic_timeout={"type": "float", "default": 0},
+        receipt_dir={"type": "path", "default": "/var/lib/chainops/gateway"},
+    )
+    run(spec.module(mutually_exclusive=[("socket", "address")], required_one_of=[("socket", "address")]), act)
+
+
+if __name__ == "__main__":
+    main()

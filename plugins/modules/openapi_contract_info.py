@@ -1,0 +1,248 @@
+#!/usr/bin/python
+# Copyright (c) 2026 chainops.validator contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: openapi_contract_info
+short_description: Tells whether a node's API is as promised, and still as it was
+version_added: 0.1.0
+author: [chainops.validator contributors (@chainops)]
+description:
+  - Reads the API's OpenAPI document and sends every C(GET) operation, with values found in the node's own answers, such as a
+    block's index and a transaction's id. Status, content type and body must be as the document says.
+  - With O(mode=record) returns a RV(witness), which says what every operation answered, by status and shape. With O(mode=replay),
+    sends exactly the same requests again and lists what is different.
+  - Nothing but C(GET) is ever sent.
+  - Never fails because the contract is broken; that is data. Nothing exercised, or anything skipped, is not RV(verdict.ok).
+extends_documentation_fragment:
+  - chainops.validator.attributes
+  - chainops.validator.attributes.info
+requirements:
+  - PyYAML, where the document is YAML
+options:
+  base_url:
+    description: Where the API answers. Without it, the environment variable E(API_BASE_URL); one of the two is needed.
+    required: true
+    type: str
+  spec:
+    description: The OpenAPI 3 document, as a URL or a path on this host. Without it, C(/openapi.json) under O(base_url).
+    type: str
+  mode:
+    description:
+      - V(check) only compares with the document.
+      - V(record) returns a witness as well.
+      - V(replay) compares with O(witness) as well. What was wrong already when the witness was recorded is told apart.
+    type: str
+    choices: [check, record, replay]
+    default: check
+  witness:
+    description: What a run with O(mode=record) returned as RV(witness).
+    type: dict
+  parameters:
+    description: >-
+      Values to ask for, by the parameter's name or by C(operationId.name), where the node's own answers don't tell one.
+    type: dict
+    default: {}
+  skip:
+    description: >-
+      Operations that need not be exercised, as C(GET /path/{name}) or by C(operationId), with C(*) for any text.
+    type: list
+    elements: str
+    default: []
+  allowed_changes:
+    description: >-
+      Breaking differences that the proposal declares, as C(GET /path kind $.field) with C(*) for any text. Kinds are C(removed),
+      C(type), C(null), C(status) and C(content-type).
+    type: list
+    elements: str
+    default: []
+  examples:
+    description: How many different values to ask each operation for.
+    type: int
+    default: 3
+  negative:
+    description: Ask each operation that has parameters in its path for something that isn't there as well.
+    type: bool
+    default: true
+  pause:
+    description: Seconds between two requests, for nodes that limit the rate.
+    type: float
+    default: 0
+  api_key:
+    description: API key, sent as C(X-API-Key).
+    type: str
+  admin_token:
+    description: Admin token, sent as C(X-Admin-Token).
+    type: str
+  timeout:
+    description: Seconds for each answer.
+    type: float
+    default: 10
+"""
+
+EXAMPLES = r"""
+- name: Record how the API answers
+  chainops.validator.openapi_contract_info:
+    base_url: http://gateway:8545
+    mode: record
+  register: before
+  delegate_to: localhost
+
+- name: Does it still?
+  chainops.validator.openapi_contract_info:
+    base_url: http://gateway:8545
+    mode: replay
+    witness: "{{ before.witness }}"
+    allowed_changes:
+      - GET /stats removed $.node_uptime
+  register: after
+  failed_when: not after.verdict.ok
+  delegate_to: localhost
+"""
+
+RETURN = r"""
+verdict:
+  description: Whether the contract is kept, and why not.
+  returned: success
+  type: dict
+  contains:
+    ok: {description: The contract is kept., type: bool, returned: always, sample: true}
+    reasons: {description: Why it isn't., type: list, elements: str, returned: always, sample: []}
+    operations: {description: How many C(GET) operations the document has., type: int, returned: always, sample: 14}
+    exercised: {description: How many of them were sent., type: int, returned: always, sample: 14}
+    requests: {description: How many requests that took., type: int, returned: always, sample: 31}
+    skipped:
+      description: Operations that were not sent.
+      type: list
+      elements: dict
+      returned: always
+      sample: [{before: false, operation: "GET /transaction/{txid}", reason: nothing known to ask for as 'txid'}]
+    unsent: {description: Operations that are never sent., type: list, elements: str, returned: always, sample: ["POST /send"]}
+    failures:
+      description: Answers that are not as the document says, without what the witness already had.
+      type: list
+      elements: dict
+      returned: always
+      sample: [{operation: GET /stats, path: /stats, problem: "$.peers: is null, should be integer"}]
+    known_failures: {description: Those that the witness already had., type: list, elements: dict, returned: always, sample: []}
+    differences:
+      description: Breaking differences from the witness, without those that are allowed.
+      type: list
+      elements: str
+      returned: always
+      sample: ["GET /stats: $.peers can be null now; it was integer"]
+    allowed: {description: Breaking differences that are allowed., type: list, elements: str, returned: always, sample: []}
+    unimportant:
+      description: Differences that old clients don't notice.
+      type: list
+      elements: str
+      returned: always
+      sample: ["GET /stats: $.uptime is new"]
+witness:
+  description: What to give to O(witness) after the upgrade.
+  returned: mode is record
+  type: dict
+  sample: {format: chainops.witness/1, requests: []}
+"""
+
+import os
+import urllib.parse
+
+from ansible.module_utils.basic import env_fallback
+
+from ansible_collections.chainops.validator.plugins.module_utils._contract import contract
+from ansible_collections.chainops.validator.plugins.module_utils._core import canonical
+from ansible_collections.chainops.validator.plugins.module_utils._core.errors import InputError
+from ansible_collections.chainops.validator.plugins.module_utils._core.http import HttpClient, expect
+from ansible_collections.chainops.validator.plugins.module_utils._module.base import ArgumentSpec, run
+
+try:
+    import yaml
+except ImportError:
+    yaml = None
+
+
+def plain(value):
+    """What YAML makes of a document, as JSON would have it: keys are strings, dates are text."""
+    if isinstance(value, dict):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [plain(v) for v in value]
+    return value if value is None or isinstance(value, (str, int, float, bool)) else str(value)
+
+
+def parse(data, where):
+    text = data.decode("utf-8", "replace").lstrip("\ufeff \t\r\n")
+    if text.startswith("{"):
+        return canonical.loads(text, where)
+    if yaml is None:
+        raise InputError(f"{where} is not JSON, and reading YAML needs the Python library PyYAML on this host", spec=where)
+    try:
+        document = plain(yaml.safe_load(text))
+    except yaml.YAMLError as exc:
+        raise InputError(f"{where} is neither JSON nor YAML: {str(exc)[:200]}", spec=where) from exc
+    if not isinstance(document, dict):
+        raise InputError(f"{where} is not an OpenAPI document", spec=where)
+    return document
+
+
+def load(spec, http, timeout):
+    if spec is None:
+        return parse(expect(http.get("/openapi.json")).body, http.url("/openapi.json"))
+    if spec.startswith(("http://", "https://")):
+        parts = urllib.parse.urlsplit(spec)
+        other = HttpClient(f"{parts.scheme}://{parts.netloc}", timeout=timeout)
+        return parse(expect(other.get(parts.path or "/", dict(urllib.parse.parse_qsl(parts.query)))).body, other.url(parts.path))
+    try:
+        with open(os.path.expanduser(spec), "rb") as stream:
+            return parse(stream.read(), spec)
+    except OSError as exc:
+        raise InputError(f"can't read the OpenAPI document {spec}: {exc.strerror}", spec=spec) from exc
+
+
+def act(module):
+    p = module.params
+    if p["mode"] == "replay" and not p["witness"]:
+        raise InputError("mode replay needs the witness that mode record returned")
+    secrets = {"X-API-Key": p["api_key"], "X-Admin-Token": p["admin_token"]}
+    http = HttpClient(p["base_url"], timeout=p["timeout"], headers={k: v for k, v in secrets.items() if v})
+    document = load(p["spec"], http, p["timeout"])
+    options = contract.Options(
+        parameters={str(k): str(v) for k, v in p["parameters"].items()},
+        skip=tuple(p["skip"]),
+        examples=max(p["examples"], 1),
+        negative=p["negative"],
+        pause=p["pause"],
+    )
+    worker = contract.Contract(http, document, options)
+    before = p["witness"] if p["mode"] == "replay" else None
+    differences = worker.replay(before) if before else []
+    done = worker.exercise()
+    verdict = contract.judge(done, differences, before, p["allowed_changes"])
+    result = {"changed": False, "verdict": verdict}
+    return {**result, "witness": contract.witness_of(done, document)} if p["mode"] == "record" else result
+
+
+def main():
+    spec = ArgumentSpec(
+        base_url={"type": "str", "required": True, "fallback": (env_fallback, ["API_BASE_URL"])},
+        spec={"type": "str"},
+        mode={"type": "str", "choices": ["check", "record", "replay"], "default": "check"},
+        witness={"type": "dict"},
+        parameters={"type": "dict", "default": {}},
+        skip={"type": "list", "elements": "str", "default": []},
+        allowed_changes={"type": "list", "elements": "str", "default": []},
+        examples={"type": "int", "default": 3},
+        negative={"type": "bool", "default": True},
+        pause={"type": "float", "default": 0},
+        api_key={"type": "str", "no_log": True},
+        admin_token={"type": "str", "no_log": True},
+        timeout={"type": "float", "default": 10},
+    )
+    run(spec.module(), act)
+
+
+if __name__ == "__main__":
+    main()

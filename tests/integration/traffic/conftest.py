@@ -1,0 +1,300 @@
+# Copyright (c) 2026 chainops.validator contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Real gateways and monitoring on loopback. What isn't installed is a failure, not a skip."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import os
+import pathlib
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import typing as t
+import urllib.request
+
+import pytest
+
+HAPROXY = """
+global
+  stats socket {folder}/admin.sock mode 600 level admin expose-fd listeners
+  stats socket ipv4@127.0.0.1:{runtime} level admin
+defaults
+  mode http
+  option redispatch
+  retries 3
+  timeout connect 1s
+  timeout client 30s
+  timeout server 30s
+  timeout queue 10s
+frontend public
+  bind 127.0.0.1:{port}
+  use_backend ws if {{ path_beg /ws }}
+  default_backend api
+backend api
+  option httpchk GET /health
+  default-server check inter 100ms fall 2 rise 2
+  server a 127.0.0.1:{a} weight 70
+  server b 127.0.0.1:{b} weight 30
+backend ws
+  default-server check inter 100ms fall 2 rise 2
+  server a 127.0.0.1:{a}
+  server b 127.0.0.1:{b}
+"""
+
+
+def program(name: str) -> str:
+    found = shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin:/usr/bin")
+    assert found, f"{name} is not installed; on Debian: apt-get install {name}"
+    return found
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def until(condition: t.Callable[[], t.Any], what: str, seconds: float = 15.0) -> t.Any:
+    end = time.monotonic() + seconds
+    last: t.Any = None
+    while time.monotonic() < end:
+        try:
+            last = condition()
+            if last:
+                return last
+        except OSError as exc:
+            last = exc
+        time.sleep(0.05)
+    raise AssertionError(f"{what}: not within {seconds} s; last: {last!r}")
+
+
+class Node:
+    """A server that counts what it serves; ``/slow?S`` answers after S seconds."""
+
+    def __init__(self, port: int = 0) -> None:
+        self.served: list[tuple[float, str]] = []
+        self.alive = True
+        node = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                if self.path.partition("?")[0].endswith("/slow"):
+                    time.sleep(float(self.path.partition("?")[2] or 1))
+                self.send_response(200 if node.alive else 503)
+                self.send_header("Content-Length", "2")
+                self.end_headers()
+                self.wfile.write(b"ok")
+                if self.path != "/health":
+                    node.served.append((time.monotonic(), self.path))
+
+            def log_message(self, *args: t.Any) -> None:
+                pass
+
+        class Server(http.server.ThreadingHTTPServer):
+            request_queue_size = 128
+
+            def handle_error(self, *args: t.Any) -> None:
+                pass
+
+        self.server = Server(("127.0.0.1", port), Handler)
+        self.port = int(self.server.server_address[1])
+        threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+
+
+class Gateway:
+    def __init__(self, folder: pathlib.Path) -> None:
+        self.folder = folder
+        self.nodes = {"a": Node(), "b": Node()}
+        self.port, self.runtime = free_port(), free_port()
+        self.socket = str(folder / "admin.sock")
+        (folder / "haproxy.cfg").write_text(
+            HAPROXY.format(folder=folder, port=self.port, runtime=self.runtime, **{n: s.port for n, s in self.nodes.items()})
+        )
+        self.log = (folder / "haproxy.log").open("wb")
+        self.process = subprocess.Popen(
+            [program("haproxy"), "-W", "-f", str(folder / "haproxy.cfg")], stdout=self.log, stderr=subprocess.STDOUT
+        )
+        until(lambda: self.get("/") == 200, "haproxy answers")
+        time.sleep(0.3)
+
+    def get(self, path: str, timeout: float = 20) -> int:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=timeout) as answer:
+            return int(answer.status)
+
+    def reload(self) -> None:
+        self.process.send_signal(signal.SIGUSR2)
+
+    def close(self) -> None:
+        self.process.terminate()
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.log.close()
+        for node in self.nodes.values():
+            node.close()
+
+
+@pytest.fixture
+def gateway(tmp_path: pathlib.Path) -> t.Iterator[Gateway]:
+    running = Gateway(tmp_path)
+    try:
+        yield running
+    finally:
+        running.close()
+
+
+@pytest.fixture
+def ansible() -> t.Callable[..., dict[str, t.Any]]:
+    """Run a module as Ansible would on a target: its own process, options as JSON; returns what it printed."""
+    modules = pathlib.Path(__file__).parents[3] / "plugins" / "modules"
+    roots = os.pathsep.join([str(pathlib.Path(__file__).parents[6]), *sys.path])
+
+    def call(name: str, _check: bool = False, _env: dict[str, str] | None = None, **options: t.Any) -> dict[str, t.Any]:
+        arguments = {"ANSIBLE_MODULE_ARGS": {**options, "_ansible_check_mode": _check, "_ansible_diff": True}}
+        done = subprocess.run(
+            [sys.executable, str(modules / f"{name}.py")],
+            input=json.dumps(arguments),
+            capture_output=True,
+            text=True,
+            timeout=120,
+            env={**os.environ, "PYTHONPATH": roots, **(_env or {})},
+        )
+        assert done.stdout.strip(), done.stderr
+        return t.cast("dict[str, t.Any]", json.loads(done.stdout.strip().splitlines()[-1]))
+
+    return call
+
+
+PROMETHEUS = """
+global: {{scrape_interval: 500ms, evaluation_interval: 500ms}}
+alerting: {{alertmanagers: [{{static_configs: [{{targets: ["127.0.0.1:{alertmanager}"]}}]}}]}}
+rule_files: [{folder}/rules.yml]
+scrape_configs:
+  - job_name: xai-node
+    static_configs:
+{targets}
+"""
+
+RULES = """
+groups:
+  - name: nodes
+    rules:
+      - {alert: NodeDown, expr: 'up{job="xai-node"} == 0', labels: {severity: critical}}
+      - {alert: FewPeers, expr: 'xai_peers_connected < 1', labels: {severity: warning}}
+      - {alert: NeverFires, expr: 'rate(xai_no_such_total[1m]) > 0'}
+      - {record: 'job:xai_peers:sum', expr: 'sum by (job) (xai_peers_connected)'}
+"""
+
+
+class Exporter:
+    """Serves whatever text ``metrics`` holds; None = refuses to."""
+
+    def __init__(self) -> None:
+        self.metrics: t.Callable[[], str | None] = lambda: ""
+        exporter = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                text = exporter.metrics()
+                self.send_response(500 if text is None else 200)
+                self.send_header("Content-Type", "text/plain; version=0.0.4")
+                self.end_headers()
+                self.wfile.write((text or "").encode())
+
+            def log_message(self, *args: t.Any) -> None:
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.port = int(self.server.server_address[1])
+        threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+
+
+class Monitoring:
+    """A real Prometheus and a real Alertmanager, and four exporters that they watch as val1 to val4."""
+
+    def __init__(self, folder: pathlib.Path) -> None:
+        self.folder = folder
+        self.exporters = {f"val{n}": Exporter() for n in range(1, 5)}
+        began = time.time()
+        for number, exporter in enumerate(self.exporters.values()):
+            exporter.metrics = lambda n=number: (
+                f"xai_peers_connected 3\nxai_chain_height {int((time.time() - began) * 2)}\nxai_lag {n + time.time() % 1}\n"
+            )
+        ports = {"prometheus": free_port(), "alertmanager": free_port()}
+        self.url = f"http://127.0.0.1:{ports['prometheus']}"
+        self.alertmanager_url = f"http://127.0.0.1:{ports['alertmanager']}"
+        targets = "\n".join(
+            f'      - {{targets: ["127.0.0.1:{e.port}"], labels: {{instance: "{name}:8545"}}}}'
+            for name, e in self.exporters.items()
+        )
+        (folder / "prometheus.yml").write_text(
+            PROMETHEUS.format(folder=folder, targets=targets, alertmanager=ports["alertmanager"])
+        )
+        (folder / "rules.yml").write_text(RULES)
+        (folder / "alertmanager.yml").write_text("route: {receiver: operators}\nreceivers: [{name: operators}]\n")
+        self.log = (folder / "monitoring.log").open("wb")
+        self.processes = {
+            "prometheus": self._start(
+                "prometheus",
+                f"--config.file={folder}/prometheus.yml",
+                f"--storage.tsdb.path={folder}/tsdb",
+                f"--web.listen-address=127.0.0.1:{ports['prometheus']}",
+                "--web.enable-lifecycle",
+            ),
+            "alertmanager": self._start(
+                "prometheus-alertmanager",
+                f"--config.file={folder}/alertmanager.yml",
+                f"--storage.path={folder}/alertmanager",
+                f"--web.listen-address=127.0.0.1:{ports['alertmanager']}",
+                "--cluster.listen-address=",
+            ),
+        }
+        for url in (self.url, self.alertmanager_url):
+            until(lambda url=url: urllib.request.urlopen(f"{url}/-/ready", timeout=2).status == 200, f"{url} is ready", 30)
+
+    def _start(self, name: str, *arguments: str) -> subprocess.Popen[bytes]:
+        return subprocess.Popen([program(name), *arguments], stdout=self.log, stderr=subprocess.STDOUT)
+
+    def stop(self, name: str) -> None:
+        process = self.processes.pop(name)
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    def close(self) -> None:
+        for name in list(self.processes):
+            self.stop(name)
+        self.log.close()
+        for exporter in self.exporters.values():
+            exporter.close()
+
+
+@pytest.fixture(scope="module")
+def monitoring(tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[Monitoring]:
+    running = Monitoring(tmp_path_factory.mktemp("monitoring"))
+    try:
+        yield running
+    finally:
+        running.close()

@@ -1,0 +1,196 @@
+# Copyright (c) 2026 chainops.validator contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Drains of a real HAProxy, with requests in flight and reloads."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import dataclasses
+import threading
+import time
+import typing as t
+
+import pytest
+
+from ansible_collections.chainops.validator.plugins.module_utils._core.errors import Refused, Unreachable, WaitTimeout
+from ansible_collections.chainops.validator.plugins.module_utils._gateway.drain import Drain, Wish
+from ansible_collections.chainops.validator.plugins.module_utils._gateway.haproxy import HAProxy
+
+from .conftest import Gateway, until
+
+
+class Clients:
+    """Short requests all the time, and some long ones always in flight; every failure is kept."""
+
+    def __init__(self, gateway: Gateway, long: int = 6, seconds: float = 1.0) -> None:
+        self.gateway = gateway
+        self.failed: list[str] = []
+        self.done = 0
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._run, args=(f"/slow?{seconds}",)) for _ in range(long)]
+        self._threads += [threading.Thread(target=self._run, args=("/quick",)) for _ in range(2)]
+
+    def _run(self, path: str) -> None:
+        while not self._stop.is_set():
+            try:
+                self.gateway.get(path)
+                self.done += 1
+            except Exception as exc:
+                self.failed.append(f"{path}: {exc!r}")
+            if path == "/quick":
+                time.sleep(0.01)
+
+    def __enter__(self) -> Clients:
+        for thread in self._threads:
+            thread.start()
+        time.sleep(0.6)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+
+@pytest.fixture
+def wish(gateway: Gateway) -> Wish:
+    return Wish("a", None, "gw", str(gateway.folder / "receipts"), "val1", "t1", 1, timeout=10.0)
+
+
+def states(driver: HAProxy) -> dict[str, str]:
+    return {s.label: s.state for s in driver.look().servers}
+
+
+@pytest.mark.parametrize("how", ["unix", "tcp"])
+def test_a_drain_under_load_loses_no_request_and_ends_with_the_last_one(gateway: Gateway, wish: Wish, how: str) -> None:
+    driver = HAProxy(gateway.socket if how == "unix" else f"127.0.0.1:{gateway.runtime}")
+    with Clients(gateway) as clients:
+        result = Drain(driver, wish).out()
+        ended = time.monotonic()
+        last = max(at for at, _ in gateway.nodes["a"].served)
+        served = len(gateway.nodes["a"].served)
+        time.sleep(0.5)
+        assert len(gateway.nodes["a"].served) == served, "a drained server gets nothing"
+        gateway.nodes["a"].alive = False
+        time.sleep(0.5)
+        gateway.nodes["a"].alive = True
+        back = Drain(driver, dataclasses.replace(wish, traffic_timeout=5)).back()
+        assert back["drain"]["traffic"]["seen"]
+    assert clients.failed == [] and clients.done > 50
+    assert 0.2 < result["drain"]["seconds"] < 3
+    assert ended - last < 0.25, "and it notices at once that the last request has ended"
+    assert set(states(driver).values()) == {"ready"}
+    assert {s.label: s.weight for s in driver.look().servers if s.name == "a"} == {"api/a": 70, "ws/a": 1}
+
+
+def test_a_reload_hides_requests_from_the_statistics_but_not_from_us(gateway: Gateway, wish: Wish) -> None:
+    driver = HAProxy(gateway.socket)
+    before = driver.look().generation
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        long = [pool.submit(gateway.get, "/slow?2.5") for _ in range(4)]
+        until(lambda: sum(s.in_flight for s in driver.look().find("a")) > 0, "requests are in flight")
+        gateway.reload()
+        until(lambda: driver.look().generation != before, "the reload has happened")
+        assert sum(s.in_flight for s in driver.look().servers) == 0, "the new process says zero"
+        started = time.monotonic()
+        result = Drain(driver, wish).out()
+        assert time.monotonic() - started > 0.7, "but the drain has waited for the old one"
+        last = max(at for at, _ in gateway.nodes["a"].served)
+        assert time.monotonic() >= last
+        assert [f.result() for f in long] == [200] * 4
+    assert result["drain"]["curve"][0][1] > 0
+
+
+def test_a_reload_in_the_middle_of_a_drain_is_answered(gateway: Gateway, wish: Wish) -> None:
+    driver = HAProxy(gateway.socket)
+    with Clients(gateway, seconds=1.5) as clients:
+        timer = threading.Timer(0.3, gateway.reload)
+        timer.start()
+        result = Drain(driver, wish).out()
+        timer.join()
+        assert states(driver)["api/a"] == "drain"
+        Drain(driver, wish).back()
+    assert (result["drain"]["reloads"], result["drain"]["reasserted"]) == (1, 1)
+    assert clients.failed == []
+
+
+def test_a_drain_that_a_reload_undid_later_is_asserted_again_and_said(gateway: Gateway, wish: Wish) -> None:
+    driver = HAProxy(gateway.socket)
+    driver.set_weight("api", "a", 20)
+    Drain(driver, wish).out()
+    again = Drain(driver, wish).out()
+    assert again["before"] == again["after"]
+    before = driver.look().generation
+    gateway.reload()
+    until(lambda: driver.look().generation != before, "the reload has happened")
+    assert states(driver)["api/a"] == "ready"
+    third = Drain(driver, wish).out()
+    assert third["before"] != third["after"] and states(driver)["api/a"] == "drain"
+    Drain(driver, wish).back()
+    assert {s.weight for s in driver.look().find("a", "api")} == {20}, "the weight set at run time is back, too"
+
+
+def test_a_request_that_never_ends_fails_the_drain_and_puts_the_server_back(gateway: Gateway, wish: Wish) -> None:
+    driver = HAProxy(gateway.socket)
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        long = [pool.submit(gateway.get, "/ws/slow?4") for _ in range(2)]
+        until(lambda: sum(s.in_flight for s in driver.look().find("a")) > 0, "requests are in flight")
+        with pytest.raises(WaitTimeout, match="in rotation again") as caught:
+            Drain(driver, dataclasses.replace(wish, timeout=0.7)).out()
+        assert caught.value.fields["left"]["ws"]["sessions"] == 1
+        assert set(states(driver).values()) == {"ready"}
+        assert [f.result() for f in long] == [200, 200]
+
+
+def test_the_last_one_that_is_up_is_not_drained(gateway: Gateway, wish: Wish) -> None:
+    driver = HAProxy(gateway.socket)
+    gateway.nodes["b"].alive = False
+    until(lambda: not driver.look().find("b", "api")[0].up, "b is seen down")
+    with pytest.raises(Refused, match="0 server"):
+        Drain(driver, wish).out()
+    assert states(driver)["api/a"] == "ready"
+
+
+def test_a_dead_server_stays_out_until_its_checks_pass(gateway: Gateway, wish: Wish) -> None:
+    driver = HAProxy(gateway.socket)
+    sticky = dataclasses.replace(wish, mode="maint", timeout=1.0)
+    Drain(driver, sticky).out()
+    assert states(driver)["api/a"] == "maint"
+    gateway.nodes["a"].alive = False
+    with pytest.raises(WaitTimeout, match="stays drained"):
+        Drain(driver, sticky).back()
+    assert states(driver)["api/a"] == "drain"
+    gateway.nodes["a"].alive = True
+    Drain(driver, dataclasses.replace(sticky, timeout=10)).back()
+    look = driver.look().find("a", "api")[0]
+    assert (look.state, look.up, look.confirmed, look.weight) == ("ready", True, True, 70)
+
+
+def test_what_haproxy_refuses_and_where_nothing_answers(gateway: Gateway) -> None:
+    driver = HAProxy(gateway.socket)
+    with pytest.raises(Refused, match="No such server"):
+        driver.set_state("api", "nobody", "drain")
+    for nobody in (str(gateway.folder / "none.sock"), "127.0.0.1:1"):
+        with pytest.raises(Unreachable, match="stats socket"):
+            HAProxy(nobody).look()
+
+
+def test_the_module_itself(gateway: Gateway, ansible: t.Callable[..., dict[str, t.Any]]) -> None:
+    options = {
+        "socket": gateway.socket,
+        "server": "a",
+        "receipt_dir": str(gateway.folder / "r"),
+        "fence_token": 3,
+        "turn_id": "t9",
+    }
+    predicted = ansible("api_drain", **options, _check=True)
+    assert predicted["changed"] and predicted["diff"]["after"]["api"]["state"] == "drain"
+    first = ansible("api_drain", **options)
+    assert first["changed"] and first["drain"]["in_flight"] == 0 and first["receipt"]["fence_token"] == 3
+    assert not ansible("api_drain", **options)["changed"]
+    refused = ansible("api_drain", **{**options, "fence_token": 2})
+    assert refused["failed"] and refused["error"]["kind"] == "Refused" and refused["error"]["highest"] == 3
+    back = ansible("api_drain", state="active", **options)
+    assert back["changed"] and back["receipt"]["state"] == "active"
+    assert not ansible("api_drain", state="active", **options)["changed"]
