@@ -173,7 +173,11 @@ class HostEffects:
         return problems
 
     def _check_releases(self, context: Context, problems: list[str]) -> dict[str, t.Any]:
-        release.require_complete(str(self.new["path"]), str(self.new["sha256"]))
+        if self.new["sha256"] is not None:
+            release.require_complete(str(self.new["path"]), str(self.new["sha256"]))
+        elif not os.path.isdir(str(self.new["path"])):
+            # Where the host came from may be older than content-addressed releases.
+            problems.append(f"the release to go back to is gone: {self.new['path']}")
         leads = release.target(self.link)
         if leads != os.path.realpath(str(self.old["path"])):
             problems.append(f"{self.link} leads to {leads}, not to {self.old['path']} as when this turn was planned")
