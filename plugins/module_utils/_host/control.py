@@ -84,7 +84,7 @@ class Decision:
 
 def decide(request: Request, there: Situation) -> Decision:
     """Pure. Raises Busy when another turn is open, Refused when the id was used for something else."""
-    wanted = str(request.release["sha256"])
+    wanted = request.release["sha256"]
     if there.requested is not None:
         if there.requested_release != wanted:
             raise Refused(
@@ -98,8 +98,8 @@ def decide(request: Request, there: Situation) -> Decision:
         raise Busy(f"turn {there.open_turn} is under way on this host; wait for it or resume it", turn_id=there.open_turn)
     level = request.release.get("level")
     same_level = level is None or there.level is None or level == there.level
-    runs_it = there.running is not None and there.running.sha256 == wanted
-    if runs_it and os.path.basename(there.link_path) == wanted and same_level:
+    path = os.path.realpath(release_dir(request))
+    if there.running is not None and there.running.path == path == there.link_path and same_level:
         return Decision("nothing", f"it runs release {request.release['id']} at level {there.level} already")
     return Decision("start", f"it runs {_shown(there)}, and shall run release {request.release['id']}")
 
@@ -112,6 +112,12 @@ def home_of(request: Request) -> Home:
     return Home(request.state_dir, request.instance)
 
 
+def release_dir(request: Request) -> str:
+    """Where the release to go to is unpacked."""
+    told = request.release.get("dir")
+    return str(told) if told else os.path.join(home_of(request).releases, str(request.release["sha256"]))
+
+
 def survey(request: Request) -> Situation:
     """Look, and change nothing."""
     home = home_of(request)
@@ -122,7 +128,7 @@ def survey(request: Request) -> Situation:
     return Situation(
         open_turn=engine_main.open_turn(home),
         requested=known,
-        requested_release=str(known["new"]["sha256"]) if known else None,
+        requested_release=known["new"]["sha256"] if known else None,
         link_path=link_path,
         running=release.running(pid, request.release_link, home.releases, [link_path]) if pid else None,
         level=chain_adapter(request.chain).storage_level(request.data_dir),
@@ -143,7 +149,7 @@ def outcome(home: Home, turn_id: str) -> dict[str, t.Any] | None:
 def from_manifest(state_dir: str, instance: str, running: str | None) -> dict[str, t.Any]:
     """Where the manifest says this host goes back to: ``{"release", "back_to", "proof_sha256"}``.
 
-    The last upgrade whose release is the one that runs; a put-back or a rollback after it closes that way. Raises Refused.
+    That is what the last upgrade to the release that runs says. Raises Refused when there is none.
     """
     path = Home(state_dir, instance).manifest
     problems = manifest.verify(path)
@@ -151,9 +157,18 @@ def from_manifest(state_dir: str, instance: str, running: str | None) -> dict[st
         raise IntegrityError(f"{path} does not verify: {problems[0]}; without it nobody knows where to go back to", path=path)
     for entry in reversed(manifest.read(path)):
         fields = entry.fields
-        if entry.kind == "upgrade" and running is not None and fields.get("release", {}).get("sha256") == running:
+        # An entry without a snapshot is of a call that found nothing to do.
+        leads_here = running is not None and fields.get("release", {}).get("sha256") == running
+        if entry.kind == "upgrade" and leads_here and fields.get("snapshot_id"):
+            before = fields["previous"]
             return {
-                "release": fields["previous"],
+                "release": {
+                    "id": before.get("id") or before.get("sha256") or before["path"],
+                    "sha256": before.get("sha256"),
+                    "version": before.get("version"),
+                    "level": before.get("level"),
+                    "dir": before.get("path"),
+                },
                 "back_to": {"snapshot_id": fields["snapshot_id"], "sha256": fields["snapshot_sha256"]},
                 "proof_sha256": fields.get("proof_sha256"),
             }
@@ -165,8 +180,6 @@ def compose(request: Request, there: Situation, engine: str) -> dict[str, t.Any]
     direction = DIRECTIONS[request.state]
     adapter = chain_adapter(request.chain)
     forward, undo = deadlines(request.budgets, request.probe, adapter.layout.stop_timeout, request.confirm)
-    home = home_of(request)
-    wanted = str(request.release["sha256"])
     return {
         "format": turn.FORMAT,
         "turn_id": request.turn_id,
@@ -182,8 +195,8 @@ def compose(request: Request, there: Situation, engine: str) -> dict[str, t.Any]
         "release_link": request.release_link,
         "old": {"path": there.link_path, "sha256": release.digest_of(there.link_path), "level": there.level},
         "new": {
-            "path": str(request.release.get("dir") or os.path.join(home.releases, wanted)),
-            "sha256": wanted,
+            "path": release_dir(request),
+            "sha256": request.release["sha256"],
             "id": request.release["id"],
             "version": request.release.get("version"),
             "level": request.release.get("level"),
@@ -240,7 +253,10 @@ def deadlines(
 def validate(request: Request) -> None:
     """Raises InputError for what can't be, before anything is looked at."""
     require_name(request.turn_id, "turn_id")
-    release.require_digest(str(request.release.get("sha256")), "release.sha256")
+    if request.state == UPGRADED or request.release.get("sha256") is not None:
+        release.require_digest(str(request.release.get("sha256")), "release.sha256")
+    elif not request.release.get("dir"):
+        raise InputError("the release to go back to has neither sha256 nor dir")
     if "data" not in [root["name"] for root in request.roots]:
         raise InputError("roots must hold one named data, the data directory")
     if next(root["path"] for root in request.roots if root["name"] == "data") != request.data_dir:
@@ -321,7 +337,7 @@ def wait(home: Home, turn_id: str, timeout: float, *, clock: Clock = CLOCK, inte
         if found is None:
             raise IntegrityError(f"the journal of turn {turn_id} is gone", turn_id=turn_id)
         working = lock.engine_at_work(home) is not None
-        if found["outcome"] != turn.RUNNING and not working:
+        if found["outcome"] != turn.RUNNING and (not working or engine_main.open_turn(home) != turn_id):
             return found
         now = clock.monotonic()
         if now >= until:
@@ -341,7 +357,8 @@ def way_back(params: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
     home = Home(params["state_dir"], params["instance"])
     if os.path.exists(home.turn(params["turn_id"]).plan):
         body = engine_main.load(home, params["turn_id"]).body
-        return {"release": body["new"], "back_to": body["back_to"], "proof_sha256": body["proof_sha256"]}
+        known = {**body["new"], "dir": body["new"]["path"]}
+        return {"release": known, "back_to": body["back_to"], "proof_sha256": body["proof_sha256"]}
     leads = release.target(params["release_link"])
     return from_manifest(params["state_dir"], params["instance"], release.digest_of(leads))
 
@@ -352,8 +369,8 @@ def side(request: Request, there: Situation, *, after: bool) -> dict[str, t.Any]
         sha256 = there.running.sha256 if there.running else None
         return {"release": sha256 or _shown(there), "level": there.level, "link": there.link_path}
     level = request.release.get("level")
-    target = request.release.get("dir") or os.path.join(home_of(request).releases, request.release["sha256"])
-    return {"release": request.release["sha256"], "level": there.level if level is None else level, "link": target}
+    target = release_dir(request)
+    return {"release": request.release["sha256"] or target, "level": there.level if level is None else level, "link": target}
 
 
 def untouched(request: Request, there: Situation) -> dict[str, t.Any]:

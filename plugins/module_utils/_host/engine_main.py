@@ -43,7 +43,11 @@ def main(argv: t.Sequence[str] | None = None) -> int:
             if handle is None:
                 _say(f"another engine works on {home.instance}")
                 return OK
-            return _run(home, handle)
+            code, last = OK, None
+            # Another turn may be opened while this engine still cleans up after the last one.
+            while (turn_id := open_turn(home)) is not None and turn_id != last:
+                code, last = _run(home, handle, turn_id), turn_id
+            return code
     except ChainopsError as exc:
         _say(f"{type(exc).__name__}: {exc.message}")
         return NEEDS_HELP
@@ -64,10 +68,7 @@ def load(home: Home, turn_id: str) -> turn.Plan:
     return turn.load(canonical.loads(raw, paths.plan))
 
 
-def _run(home: Home, handle: int) -> int:
-    turn_id = open_turn(home)
-    if turn_id is None:
-        return OK
+def _run(home: Home, handle: int, turn_id: str) -> int:
     plan = load(home, turn_id)
     with Journal(home.turn(turn_id).journal) as journal:
         first = journal.records[0] if journal.records else {}

@@ -80,7 +80,7 @@ class HostEffects:
         with contextlib.suppress(OSError):
             files.write_atomic(self.home.turn(self.plan.turn_id).result, canonical.pretty(result))
 
-    def close(self, result: dict[str, t.Any]) -> None:
+    def close(self, result: dict[str, t.Any], leftovers: t.Sequence[str]) -> None:
         """The result is evidence, the journal is the truth: a full disk must not keep the journal open."""
         self.rest(result)
         if self.service.guarded():
@@ -89,6 +89,9 @@ class HostEffects:
             os.unlink(self.home.open)
         with contextlib.suppress(FileNotFoundError):
             files.fsync_dir(self.home.journals)
+        # The sealed snapshots stay; what an exchange put aside is no rollback point, and deleting it may take long.
+        with contextlib.suppress(ChainopsError, OSError):
+            state_restore.reap(leftovers)
 
     # -- looking --------------------------------------------------------------------------------------------------------
 
@@ -170,7 +173,11 @@ class HostEffects:
         return problems
 
     def _check_releases(self, context: Context, problems: list[str]) -> dict[str, t.Any]:
-        release.require_complete(str(self.new["path"]), str(self.new["sha256"]))
+        if self.new["sha256"] is not None:
+            release.require_complete(str(self.new["path"]), str(self.new["sha256"]))
+        elif not os.path.isdir(str(self.new["path"])):
+            # Where the host came from may be older than content-addressed releases.
+            problems.append(f"the release to go back to is gone: {self.new['path']}")
         leads = release.target(self.link)
         if leads != os.path.realpath(str(self.old["path"])):
             problems.append(f"{self.link} leads to {leads}, not to {self.old['path']} as when this turn was planned")

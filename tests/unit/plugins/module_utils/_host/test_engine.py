@@ -201,6 +201,13 @@ def test_there_and_back(world: worlds.World) -> None:
     again = upgrade(world, turn_id="t3")
     assert again["outcome"] == "committed", why(world, again)
     world.require_whole("new")
+    # What restores put aside is gone, the sealed snapshots are not.
+    workspace = os.path.join(os.path.dirname(world.data), ".chainops", "unit1")
+    until = time.monotonic() + 10
+    while os.listdir(os.path.join(workspace, "trees")) and time.monotonic() < until:
+        time.sleep(0.1)
+    assert os.listdir(os.path.join(workspace, "trees")) == []
+    assert {"turn-t1", "turn-t2", "turn-t3"} <= set(os.listdir(os.path.join(workspace, "snapshots")))
 
 
 @pytest.mark.parametrize(
