@@ -70,11 +70,12 @@ def plan(
     if not found:
         for name in pending:
             found += [f"{name} can't be spared: {reason}" for reason in blockers(network, name, power_budget)]
+    genesis = next((str(one["node"]["genesis_hash"]) for one in hosts if one["node"].get("genesis_hash")), "")
     everyone = nodes([one["variables"] for one in hosts], names)
     return {
         "chain": chains[0] if chains else "",
         # A chain without an id is known by its first block.
-        "chain_id": ids[0] if ids else next((str(one["node"]["genesis_hash"]) for one in hosts if one["node"].get("genesis_hash")), ""),
+        "chain_id": ids[0] if ids else genesis,
         "hosts": names,
         "pending": pending,
         "waves": [list(wave) for wave in waves(list(dict.fromkeys(pending)), sizes)],

@@ -35,7 +35,10 @@ def gather(hosts: t.Mapping[str, Facts], seen: Facts, about: Facts) -> JsonDict:
     gate: Facts | None = about.pop("gate", None)
     turns, manifests, snapshots = (_by_host(seen.get(name)) for name in ("turns", "manifests", "snapshots"))
     approved = sorted({str(one["sha256"]) for one in artifacts.values()})
-    rows, drains, power, canaries = [], [], [], []
+    rows: list[JsonDict] = []
+    drains: list[JsonDict] = []
+    power: list[JsonDict] = []
+    canaries: list[JsonDict] = []
     for name, its in hosts.items():
         preflight: Facts = its.get("preflight_host") or {}
         turn = next((one for one in (turns.get(name) or {}).get("turns", ()) if one.get("id") == preflight.get("turn_id")), None)
@@ -46,6 +49,9 @@ def gather(hosts: t.Mapping[str, Facts], seen: Facts, about: Facts) -> JsonDict:
             power.append({"at": _began(turn), "offline_fraction": _offline(again, name)})
         canaries += [{**one, "wave": len(canaries) + 1} for one in _results(its.get("verify_soak")) if one.get("verdict")]
     network: Facts = (seen.get("network") or {}).get("network") or {}
+    versions = {one["name"]: one["version"] for one in network.get("nodes", ())}
+    for row in rows:
+        row["after"]["version"] = versions.get(row["name"])
     chain: JsonDict = {"power": power}
     if network:
         last = network["height_min"]
@@ -68,7 +74,8 @@ def gather(hosts: t.Mapping[str, Facts], seen: Facts, about: Facts) -> JsonDict:
             "reasons": gate["verdict"]["reasons"],
             "height": gate["chain_read"]["height"],
             "readers": len(gate["chain_read"]["readers"]),
-            "tally": gate["tally"],
+            # The chain's own rule and our policy, each said once, as a person would.
+            "tally": {rule: [one["text"] for one in gate["tally"][rule]["checks"]] for rule in ("chain", "policy")},
             "release_sha256": rollout["release"]["sha256"],
         }
     return rollout

@@ -216,7 +216,8 @@ footer { margin-top: 3rem; padding-top: .9rem; border-top: 1px solid var(--line)
 <dd>{{ {true: 'open', false: 'closed'}.get(proof.open, 'not told') }}{% if proof.height is defined %} at height {{ proof.height }}{% endif %}
 {%- if proof.readers %}, {{ proof.readers if proof.readers is number else proof.readers | length }} readers agree{% endif %}</dd>
 {% if proof.tally %}<dt>Tally</dt>
-<dd>{% for key, value in proof.tally | dictsort %}{{ key | replace('_', ' ') }} {{ value }}{{ ', ' if not loop.last }}{% endfor %}</dd>{% endif %}
+<dd>{% for key, value in proof.tally | dictsort %}{{ key | replace('_', ' ') }}:
+{{ value | join('; ') if value is sequence and value is not string else value }}{{ '<br>' | safe if not loop.last }}{% endfor %}</dd>{% endif %}
 <dt>Proof</dt><dd class="mono">{{ proof.sha256 or '–' }}</dd>
 <dt>Release digest</dt><dd class="mono">{{ release.sha256 or '–' }}</dd>
 </dl>
