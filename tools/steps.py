@@ -241,7 +241,12 @@ def run_all(chosen: list[Step], workers: int) -> list[Result]:
                     running[pool.submit(run, step)] = step
             if not running:
                 continue
-            finished, _ = concurrent.futures.wait(running, return_when=concurrent.futures.FIRST_COMPLETED)
+            try:
+                finished, _ = concurrent.futures.wait(running, return_when=concurrent.futures.FIRST_COMPLETED)
+            except KeyboardInterrupt:
+                for process in list(RUNNING):
+                    end(process)
+                raise
             for future in finished:
                 done[running.pop(future).name] = future.result()
     return [done[step.name] for step in chosen]
@@ -256,11 +261,11 @@ def main() -> int:
     LOGS.mkdir(parents=True, exist_ok=True)
     chosen = selected(steps(), arguments.suite, arguments.steps)
     started = time.monotonic()
+    # Ended from outside, it ends what it has started, which runs in sessions of its own.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         results = run_all(chosen, max(1, arguments.jobs))
     except KeyboardInterrupt:
-        for process in list(RUNNING):
-            end(process)
         return 130
     bad = [result for result in results if result.status != "ok"]
     for result in bad:
