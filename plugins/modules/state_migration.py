@@ -125,7 +125,7 @@ migration:
   returned: always
   type: dict
   contains:
-    direction: {description: V(forward)\\, V(back) or V(rehearsal)., type: str, returned: always, sample: forward}
+    direction: {description: "V(forward), V(back) or V(rehearsal).", type: str, returned: always, sample: forward}
     from_level: {description: Level before; null where the chain records none., type: int, returned: always, sample: 1}
     to_level: {description: Level after., type: int, returned: always, sample: 2}
     steps:

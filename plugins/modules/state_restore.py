@@ -141,7 +141,7 @@ restored:
     bytes: {description: How many bytes., type: int, returned: when restored, sample: 4170000000}
     seconds: {description: How long it took., type: float, returned: when restored, sample: 8.1}
     swap_seconds: {description: How long the exchange took., type: float, returned: when in place, sample: 0.0004}
-    method: {description: How the trees were exchanged, or copied., type: str, returned: when restored, sample: exchange}
+    method: {description: "How the trees were exchanged, or copied.", type: str, returned: when restored, sample: exchange}
 differences:
   description: How the directories differed from the snapshot before; at most 100.
   returned: always

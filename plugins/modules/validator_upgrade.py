@@ -275,7 +275,7 @@ RETURN = r"""
 turn:
   description:
     - What the turn came to, or how far it is. The same as C(result.json) on the host.
-    - RV(turn.outcome) is V(committed), V(put_back) (the host is as it was), V(failed) (somebody has to look), V(running), or in
+    - C(outcome) is V(committed), V(put_back) (the host is as it was), V(failed) (somebody has to look), V(running), or in
       check mode V(predicted).
   returned: always, unless the options were refused
   type: dict

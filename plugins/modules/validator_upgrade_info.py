@@ -28,7 +28,7 @@ options:
     type: path
   release_sha256:
     description:
-      - The release that a rollout goes to. With it RV(status.state) tells V(old) from V(new).
+      - The release that a rollout goes to. With it C(state) of RV(status) tells V(old) from V(new).
     type: str
   limit:
     description: How many turns to return, the latest first.
@@ -53,7 +53,7 @@ RETURN = r"""
 running:
   description:
     - The release that the node's process uses.
-    - RV(running.sha256) is null where it can't be told or isn't content-addressed.
+    - C(sha256) is null where it can't be told or isn't content-addressed.
   returned: success
   type: dict
   sample:
@@ -98,7 +98,7 @@ guarded:
   sample: false
 status:
   description:
-    - The host in one row. RV(status.state) is V(old), V(new), V(in turn), V(put back), V(needs help) or V(unknown).
+    - The host in one row. C(state) is V(old), V(new), V(in turn), V(put back), V(needs help) or V(unknown).
   returned: success
   type: dict
   sample:

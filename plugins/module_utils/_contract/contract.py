@@ -329,7 +329,7 @@ class Contract:
                 if request.get("shape") is not None:
                     before = request["shape"] if before is None else shape.join(before, request["shape"])
                 try:
-                    response, _ = self._get(request["path"], request["query"])
+                    response, dummy = self._get(request["path"], request["query"])
                 except ChainopsError as exc:
                     found.append(_difference(operation, "status", request["path"], f"no answer now: {exc.message}", True))
                     continue

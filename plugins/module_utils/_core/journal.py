@@ -40,7 +40,7 @@ def _scan(path: str) -> tuple[list[dict[str, t.Any]], str, int]:
     while offset < len(data) and data[offset] != 0:
         end = data.find(b"\n", offset)
         line = data[offset : end if end >= 0 else len(data)].split(b"\0")[0]
-        check, _, body = line.partition(b" ")
+        check, dummy, body = line.partition(b" ")
         if end < 0 or check.decode("ascii", "replace") != _check(previous, body):
             rest = data[end + 1 :].strip(b"\0\n") if end >= 0 else b""
             if rest:

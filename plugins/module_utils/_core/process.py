@@ -59,10 +59,10 @@ def run(
     except OSError as exc:
         raise CommandFailed(f"could not start {shown[0]}: {exc}", argv=shown, code=None, output="") from exc
     try:
-        out, _ = process.communicate(timeout=timeout)
+        out, dummy = process.communicate(timeout=timeout)
     except subprocess.TimeoutExpired as exc:
         os.killpg(process.pid, signal.SIGKILL)
-        out, _ = process.communicate()
+        out, dummy = process.communicate()
         raise CommandFailed(f"{shown[0]} did not finish in {timeout} s", argv=shown, code=None, output=_tail(out)) from exc
     done = Done(process.returncode, _tail(out))
     if check and done.code != 0:

@@ -42,7 +42,7 @@ class HAProxy:
             self._target = endpoint[5:] if endpoint.startswith("unix:") else endpoint
             self.local = True
         else:
-            host, _, port = (endpoint[4:] if endpoint.startswith("tcp:") else endpoint).rpartition(":")
+            host, dummy, port = (endpoint[4:] if endpoint.startswith("tcp:") else endpoint).rpartition(":")
             if not host or not port.isdigit() or not 0 < int(port) < 65536:
                 raise InputError(
                     f"not a Runtime API address: {endpoint!r}; expected /path/to/socket or HOST:PORT", address=endpoint
@@ -131,7 +131,7 @@ def parse(text: str, where: str = "HAProxy") -> tuple[int, float, tuple[Server, 
                 cells = dict(zip(names, row.split()))
                 states[(cells.get("be_name", ""), cells.get("srv_name", ""))] = cells
         elif ": " in line and not stats:
-            key, _, value = line.partition(": ")
+            key, dummy, value = line.partition(": ")
             info[key] = value.strip()
     if not info.get("Pid", "").isdigit() or not stats or set(states) != set(stats):
         raise Unreachable(
@@ -224,7 +224,7 @@ def _dialled(inodes: set[str], net: str) -> dict[str, int]:
         for row in rows:
             cells = row.split()
             if cells[3] == "01" and cells[9] in inodes:
-                host, _, port = cells[2].partition(":")
+                host, dummy, port = cells[2].partition(":")
                 words = [bytes.fromhex(host[i : i + 8])[::-1] for i in range(0, len(host), 8)]
                 key = f"{socket.inet_ntop(family, b''.join(words))}:{int(port, 16)}"
                 counts[key] = counts.get(key, 0) + 1

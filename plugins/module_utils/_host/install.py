@@ -41,7 +41,7 @@ def sources() -> dict[str, bytes]:
                     found[name[len(prefix) :]] = bundle.read(name)
     else:
         root = os.path.dirname(os.path.dirname(os.path.abspath(engine_main.__file__)))
-        for parent, _, names in os.walk(root):
+        for parent, dummy, names in os.walk(root):
             for name in names:
                 if name.endswith(".py"):
                     path = os.path.join(parent, name)

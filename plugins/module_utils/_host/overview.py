@@ -108,7 +108,7 @@ def _turn_names(home: Home) -> list[str]:
         for name in os.listdir(home.journals):
             with contextlib.suppress(OSError):
                 found.append((os.stat(os.path.join(home.journals, name, "journal.log")).st_mtime, name))
-    return [name for _, name in sorted(found, reverse=True)]
+    return [name for dummy, name in sorted(found, reverse=True)]
 
 
 def _open_row(home: Home, turn_id: str) -> dict[str, t.Any]:

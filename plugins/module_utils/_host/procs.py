@@ -85,7 +85,7 @@ def established(port: int) -> list[str]:
         except OSError:
             continue
         for row in rows:
-            _, local, remote, state = row.split()[:4]
+            dummy, local, remote, state = row.split()[:4]
             if state == "01" and int(local.rpartition(":")[2], 16) == port:
                 found.append(_address(remote.rpartition(":")[0]))
     return found

@@ -139,7 +139,7 @@ class Systemd:
     def show(self, *properties: str) -> dict[str, str]:
         output = self.ctl("show", self.name, *(f"--property={name}" for name in properties))
         pairs = (line.partition("=") for line in output.splitlines())
-        return {key: value for key, _, value in pairs}
+        return {key: value for key, dummy, value in pairs}
 
     def state(self) -> State:
         shown = self.show("MainPID", "ActiveState", "SubState", "ExecMainCode", "ExecMainStatus")

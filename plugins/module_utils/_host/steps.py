@@ -692,7 +692,7 @@ def _raised(wanted: probe.Wanted, network: int | None) -> probe.Wanted:
 def tree_bytes(path: str) -> int:
     """Size of the files below a directory, as ``st_size``; files that vanish meanwhile are not counted."""
     total = 0
-    for root, _, names in os.walk(path):
+    for root, dummy, names in os.walk(path):
         for name in names:
             with contextlib.suppress(OSError):
                 total += os.lstat(os.path.join(root, name)).st_size

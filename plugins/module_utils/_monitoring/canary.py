@@ -88,7 +88,7 @@ def usable(series: t.Sequence[Points], start: float, end: float, step: float) ->
     if len(series) > 1:
         return [], f"{len(series)} series where one was expected: aggregate in the query, or select more closely"
     inside = [(at, v) for at, v in series[0] if start - step / 2 <= at <= end + step / 2]
-    values = [v for _, v in inside if math.isfinite(v)]
+    values = [v for dummy, v in inside if math.isfinite(v)]
     if not inside:
         return [], "no data in the window"
     if len(inside) - len(values) > len(inside) / 10:
@@ -180,7 +180,7 @@ def assess(check: Check, evidence: Evidence, *, looks: int = 1, alpha: float = 0
     allowed = max(check.tolerance * abs(level), check.floor)
     mine_few, reference_few = _thin(mine), _thin(reference)
     low, estimate, high = shift(mine_few, reference_few, quantile(alpha), wider)
-    fail_low, _, fail_high = shift(mine_few, reference_few, quantile(alpha / 5 / max(looks, 1)), wider)
+    fail_low, dummy, fail_high = shift(mine_few, reference_few, quantile(alpha / 5 / max(looks, 1)), wider)
     worst = {LOWER: high, HIGHER: -low, SAME: max(high, -low)}[check.direction]
     best = {LOWER: fail_low, HIGHER: -fail_high, SAME: max(fail_low, -fail_high)}[check.direction]
     numbers: dict[str, t.Any] = {
@@ -213,7 +213,7 @@ def _needs(check: Check, numbers: t.Mapping[str, t.Any], have: int) -> int | Non
 
 
 def _values(series: t.Sequence[Points]) -> list[float]:
-    return [v for points in series for _, v in points if math.isfinite(v)]
+    return [v for points in series for dummy, v in points if math.isfinite(v)]
 
 
 def _middle(series: t.Sequence[Points]) -> float | None:

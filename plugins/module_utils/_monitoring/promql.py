@@ -88,6 +88,6 @@ def _close(tokens: t.Sequence[tuple[str, str]], start: int, opening: str, closin
 def _add(found: set[str], name: str, braces: t.Sequence[tuple[str, str]], calls: t.Sequence[str]) -> None:
     if name in _OWN or any(call in _ABSENT for call in calls):
         return
-    text = name + "".join(word for _, word in braces)
+    text = name + "".join(word for dummy, word in braces)
     if text not in ("", "{}"):
         found.add(text)

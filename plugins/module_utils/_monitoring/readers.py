@@ -32,7 +32,7 @@ def moment(text: str) -> float:
     """Seconds since the epoch of an RFC 3339 time (as Go writes it: nanoseconds, Z or an offset); 0.0 for Go's zero time."""
     if text.startswith("0001-"):
         return 0.0
-    head, _, rest = text.replace("Z", "+00:00").partition(".")
+    head, dummy, rest = text.replace("Z", "+00:00").partition(".")
     digits = rest[: len(rest) - len(rest.lstrip("0123456789"))]
     zone = rest[len(digits) :] if rest else head[19:]
     parsed = datetime.datetime.fromisoformat(head[:19] + (zone or "+00:00"))

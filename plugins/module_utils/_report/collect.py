@@ -152,7 +152,7 @@ def lanes(rollout: t.Mapping[str, t.Any]) -> JsonDict:
         if at is not None and took > 0:
             name = str(event.get("host") or "fleet")
             bars.setdefault(name, []).append(("soak", at, at + took, f"{event.get('what', '')} ({span(took)})"))
-    moments = [m for lane in bars.values() for _, a, b, _ in lane for m in (a, b)]
+    moments = [m for lane in bars.values() for dummy, a, b, dummy in lane for m in (a, b)]
     moments += [m for key in ("started", "finished") if (m := seconds_of(rollout.get(key))) is not None]
     if len(moments) < 2 or max(moments) <= min(moments):
         return {"start": None, "end": None, "ticks": [], "lanes": []}

@@ -21,7 +21,7 @@ def _results(registered: t.Any) -> list[JsonDict]:
 
 def _by_host(registered: t.Any) -> dict[str, JsonDict]:
     """Results of a loop over hosts, by host; those that failed are left out."""
-    return {str(one["item"]): one for one in _results(registered) if not one.get("failed") and not one.get("unreachable")}
+    return {str(one["record_item"]): one for one in _results(registered) if not one.get("failed") and not one.get("unreachable")}
 
 
 def gather(hosts: t.Mapping[str, Facts], seen: Facts, about: Facts) -> JsonDict:

@@ -87,4 +87,4 @@ def _files(path: str) -> list[str]:
         return [path]
     if not os.path.isdir(path):
         raise InputError(f"{path} was to be searched for secrets, but is not there", path=path)
-    return [os.path.join(root, name) for root, _, names in os.walk(path) for name in names]
+    return [os.path.join(root, name) for root, dummy, names in os.walk(path) for name in names]

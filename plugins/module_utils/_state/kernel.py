@@ -92,7 +92,7 @@ def mount_points() -> dict[bytes, str]:
         lines = stream.read().splitlines()
     found: dict[bytes, str] = {}
     for line in lines:
-        before, _, after = line.partition(b" - ")
+        before, dummy, after = line.partition(b" - ")
         path = re.sub(rb"\\([0-7]{3})", lambda m: bytes([int(m.group(1), 8)]), before.split(b" ")[4])
         found[path] = after.split(b" ")[0].decode("ascii", "replace")
     return found

@@ -140,7 +140,7 @@ def _walk(root: bytes, top: Found, exclude: Patterns, is_mount: bool, result: Sc
                 stack.append((child, []))
                 stack[-1] = (child, _list(entry.path, child, exclude, False, result))
     finally:
-        for handle, _ in stack:
+        for handle, dummy in stack:
             os.close(handle)
 
 

@@ -299,7 +299,7 @@ def freeze(spec: SnapshotSpec, facts: dict[str, t.Any], *, live: bool = False, p
             "volatile": sorted(spec.volatile),
             "roots": [_describe(root, result.scans[root.name]) for root in roots],
         }
-        document, _ = sealed.seal(header, entries)
+        document, dummy = sealed.seal(header, entries)
         sync_file_system(hot)
         files.write_atomic(os.path.join(hot, NAME), document, 0o600)
         rename_new(hot, done)
@@ -325,7 +325,7 @@ def _describe(root: Root, seen: Scan) -> dict[str, t.Any]:
 
 
 def _same_roots(spec: SnapshotSpec, done: str) -> None:
-    header, _ = sealed.read_header(os.path.join(done, NAME))
+    header, dummy = sealed.read_header(os.path.join(done, NAME))
     has = {str(root["name"]): str(root["path"]) for root in header["roots"]}
     wants = {root.name: encode(os.fsencode(root.path)) for root in resolve(spec.roots)}
     if has != wants:
@@ -380,7 +380,7 @@ def _quiet_pass(spec: SnapshotSpec, roots: tuple[Root, ...], hot: str, method: s
     """Passes until one during which nothing moved: what was copied is then what was there at one moment."""
     ends = CLOCK.monotonic() + patience
     while True:
-        done, _ = _hot_pass(spec, roots, hot, method, None)
+        done, dummy = _hot_pass(spec, roots, hot, method, None)
         after = _scan_all(spec, roots)
         if all(
             sorted(after[root.name].kept) == done.scans[root.name].kept

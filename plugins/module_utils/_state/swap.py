@@ -276,7 +276,7 @@ def delete_tree(path: str) -> None:
         pass
     if os.geteuid() != 0:
         os.chmod(path, 0o700)
-        for folder, names, _ in os.walk(path):
+        for folder, names, dummy in os.walk(path):
             for name in names:
                 where = os.path.join(folder, name)
                 if not os.path.islink(where):
