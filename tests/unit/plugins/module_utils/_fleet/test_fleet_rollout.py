@@ -23,7 +23,6 @@ def host(number, **facts):
             **facts.pop("variables", {}),
         },
         "arch": "x86_64",
-        "clock": 0,
         "node": {"chain_id": "devnet-1"},
         "running": {"sha256": "old"},
         "open_turn": None,
@@ -70,7 +69,6 @@ def test_who_runs_the_archive_already_is_done():
     [
         (host(4, arch="riscv64"), "val4 is riscv64, and release 2.0.0 has archives for aarch64, x86_64 only"),
         (host(4, open_turn="t7"), "val4 has an unfinished turn (t7)"),
-        (host(4, clock=-9), "the clock of val4 is -9 s off"),
         (host(4, node={"chain_id": "other"}), "not of one chain"),
         (host(4, variables={"validator_address": "TXAI1"}), "val1 and val4 share the signing address"),
         (host(4, variables={"validator_reader_url": "http://10.0.0.1:8545/"}), "val1 and val4 share the API"),
