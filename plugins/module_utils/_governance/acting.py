@@ -158,7 +158,8 @@ def plan_execution(current: Tally) -> Metadata | None:
     _require_standing(current, "execute")
     if current.executed is not None:
         return None
-    assert current.chain is not None
+    if current.chain is None:
+        raise AssertionError("a submitted proposal has a tally")
     if not current.chain.ok:
         missing = current.chain.missing()
         raise Refused(

@@ -456,7 +456,8 @@ def tally(records: t.Sequence[Record], proposal_id: str, policy: Policy) -> Tall
                 )
         elif rolled_back is not None or (executed is not None and record.kind != model.ROLLBACK):
             end = rolled_back or executed
-            assert end is not None
+            if end is None:
+                raise AssertionError("one of the two is there, or this branch would not be")
             notes.append(f"{_name(record)} does not count: it came after {_name(end)}")
         elif record.kind == model.ROLLBACK:
             rolled_back = record

@@ -301,7 +301,7 @@ footer { margin-top: 3rem; padding-top: .9rem; border-top: 1px solid var(--line)
 
 <footer>
 <p>Every number here is read from <code>report.json</code> beside this page, SHA-256 of its canonical form <code>{{ digest }}</code>.
-“Not observed” means that nobody looked, and is never counted as held.</p>
+&ldquo;Not observed&rdquo; means that nobody looked, and is never counted as held.</p>
 </footer>
 </main>
 </body>

@@ -102,7 +102,7 @@ def good() -> dict[str, t.Any]:
     return {
         "id": "r7",
         "proposal_id": "upgrade-2.0.0",
-        "network": "the devnet’s four validators",
+        "network": "the devnet's four validators",
         "operator": "alex",
         "started": START,
         "finished": at + 3.0,
