@@ -147,7 +147,6 @@ witness:
   sample: {format: chainops.witness/1, requests: []}
 """
 
-import os
 import urllib.parse
 
 from ansible.module_utils.basic import env_fallback
@@ -196,7 +195,7 @@ def load(spec, http, timeout):
         other = HttpClient(f"{parts.scheme}://{parts.netloc}", timeout=timeout)
         return parse(expect(other.get(parts.path or "/", dict(urllib.parse.parse_qsl(parts.query)))).body, other.url(parts.path))
     try:
-        with open(os.path.expanduser(spec), "rb") as stream:
+        with open(spec, "rb") as stream:
             return parse(stream.read(), spec)
     except OSError as exc:
         raise InputError(f"can't read the OpenAPI document {spec}: {exc.strerror}", spec=spec) from exc

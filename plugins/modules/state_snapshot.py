@@ -285,7 +285,7 @@ def main() -> None:
         live={"type": "bool", "default": False},
         patience={"type": "float", "default": 60.0},
         freeze_budget={"type": "float"},
-        passes={"type": "int", "default": 3},
+        passes={"type": "int", "default": 3, "no_log": False},
         deep={"type": "bool", "default": True},
         keep={"type": "int"},
     )

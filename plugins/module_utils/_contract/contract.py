@@ -236,7 +236,7 @@ class Contract:
         exercised: set[str] = set()
         # What needs nothing first: its answers tell what the others can be asked for. What stays open is tried once more.
         waiting = sorted(reads, key=lambda o: (len(o.in_path), o.path))
-        for _ in range(2):
+        for dummy in range(2):
             again: list[Operation] = []
             for operation in waiting:
                 why = self._one(operation, requests, failures)

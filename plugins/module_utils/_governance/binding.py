@@ -174,7 +174,7 @@ def _text(value: t.Any) -> bool:
 
 
 def _count(value: t.Any) -> bool:
-    return type(value) is int and value >= 0
+    return value.__class__ is int and value >= 0
 
 
 def _digest(value: t.Any) -> bool:

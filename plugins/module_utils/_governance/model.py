@@ -89,7 +89,7 @@ class Record:
     def from_dict(raw: t.Any) -> Record:
         """Raises InputError for anything that isn't a listed record."""
         wanted: dict[str, type] = {"height": int, "index": int, "txid": str, "sender": str, "sha256": str, "metadata": dict}
-        if not isinstance(raw, dict) or any(type(raw.get(name)) is not kind for name, kind in wanted.items()):
+        if not isinstance(raw, dict) or any(raw.get(name).__class__ is not kind for name, kind in wanted.items()):
             raise InputError("not a listed governance transaction: height, index, txid, sender, sha256 and metadata are needed")
         return Record(**{name: raw[name] for name in wanted})
 
@@ -167,7 +167,7 @@ class Policy:
         if stage not in (APPROVED, EXECUTED):
             raise InputError(f"policy.required_stage is {stage!r}; expected {APPROVED} or {EXECUTED}")
         blocks = given.setdefault("valid_blocks", 1000)
-        if type(blocks) is not int or blocks < 1:
+        if blocks.__class__ is not int or blocks < 1:
             raise InputError(f"policy.valid_blocks is {blocks!r}; expected a number of blocks, 1 or more")
         return Policy(**given)
 

@@ -71,7 +71,7 @@ def _judge_payload(approved: t.Any, running: t.Any, reading: Reading) -> list[st
         found.extend(f"the approved payload is incomplete: {text}" for text in binding.problems(approved))
         found.extend(binding.chain_problems(approved, reading.chain_id, reading.genesis_hash))
         height = approved.get("activation_height")
-        if type(height) is int and reading.height is not None and reading.height < height:
+        if height.__class__ is int and reading.height is not None and reading.height < height:
             left = height - reading.height
             found.append(f"activation height {height} is {left} blocks away{_eta(left, reading.seconds_per_block)}")
     if running is not None:
@@ -170,7 +170,7 @@ class _Proof:
                 (self.expires, int),
                 (self.verdict, dict),
             )
-            if any(type(value) is not kind for value, kind in kinds):
+            if any(value.__class__ is not kind for value, kind in kinds):
                 raise InputError("the proof lacks what was read: it was made where the readers did not agree")
             if self.expires != self.height + self.policy.valid_blocks:
                 raise InputError("the proof's expiry is not its height and the policy's valid_blocks")

@@ -97,7 +97,7 @@ def _alone(home: Home) -> t.Iterator[int | None]:
         return
     handle = os.open(home.engine_lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
-        for _ in range(100):
+        for dummy in range(100):
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
@@ -136,4 +136,5 @@ def _tell(turn_id: str, record: t.Mapping[str, t.Any]) -> None:
 def _say(text: str) -> None:
     # Nobody may be reading any more; that must not matter.
     with contextlib.suppress(OSError, ValueError):
-        print(text, flush=True)
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()

@@ -92,7 +92,7 @@ def _short(version: t.Mapping[str, t.Any] | None) -> str:
 
 def kinds(bars: t.Iterable[t.Mapping[str, t.Any]]) -> set[str]:
     """Which kinds of bars there are, for the legend."""
-    return {str(bar["kind"]) for bar in bars}
+    return {str(one["kind"]) for one in bars}
 
 
 def host_rows(rollout: t.Mapping[str, t.Any]) -> list[JsonDict]:

@@ -257,7 +257,8 @@ footer { margin-top: 3rem; padding-top: .9rem; border-top: 1px solid var(--line)
 {{ contract.exercised }} of {{ contract.operations }} read operations exercised
 {%- if contract.requests is defined %} in {{ contract.requests }} requests{% endif %}.</p>
 {% if contract.reasons %}<ul class="plain">{% for reason in contract.reasons %}<li>{{ reason }}</li>{% endfor %}</ul>{% endif %}
-{% if contract.unimportant %}<details class="small"><summary>{{ contract.unimportant | length }} difference{{ '' if contract.unimportant | length == 1 else 's' }} that old clients don't notice</summary>
+{% if contract.unimportant %}<details class="small"><summary>
+{{- contract.unimportant | length }} difference{{ '' if contract.unimportant | length == 1 else 's' }} that old clients don't notice</summary>
 <ul class="plain">{% for words in contract.unimportant %}<li>{{ words }}</li>{% endfor %}</ul></details>{% endif %}
 {% else %}<p class="soft">The API's contract was not exercised.</p>{% endif %}
 </section>

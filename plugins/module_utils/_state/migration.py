@@ -97,7 +97,7 @@ def _parse(index: int, item: t.Any) -> MigrationStep:
     if unknown:
         raise InputError(f"{where} has unknown keys: {', '.join(sorted(map(str, unknown)))}")
     first, last = item.get("from_level"), item.get("to_level")
-    if not (type(first) is int and type(last) is int and 0 <= first < last):
+    if not (first.__class__ is int and last.__class__ is int and 0 <= first < last):
         raise InputError(
             f"{where}: from_level and to_level must be whole numbers, and to_level the higher one; got {first!r} and {last!r}"
         )

@@ -155,7 +155,6 @@ def test_through_a_symbolic_link(node: Node) -> None:
     path, then = sealed_then_changed(node)
     restore(path, node.roots, XAI, {})
     assert os.path.islink(node.data)
-    assert without_signing({"data": tree(os.path.realpath(node.data))})["data"] == without_signing(then)["data"] or True
     assert differences(path, node.roots, XAI) == []
 
 
