@@ -152,7 +152,7 @@ def test_what_is_not_there_any_more_is_put_back(node: Node) -> None:
 def test_through_a_symbolic_link(node: Node) -> None:
     os.rename(node.data, node.base / "elsewhere")
     os.symlink(node.base / "elsewhere", node.data)
-    path, then = sealed_then_changed(node)
+    path, dummy = sealed_then_changed(node)
     restore(path, node.roots, XAI, {})
     assert os.path.islink(node.data)
     assert differences(path, node.roots, XAI) == []
