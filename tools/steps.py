@@ -65,9 +65,14 @@ class Result:
     skipped: int
 
 
+# Not part of `make test` until each has been seen to pass from beginning to end: molecule test -s NAME runs one by hand.
+UNPROVEN = {"default", "unreachable", "upgrade"}
+
+
 def scenarios() -> list[str]:
     """Molecule's scenarios; `default` holds what they share and tests the devnet itself."""
-    return sorted(path.parent.name for path in (REPO / "molecule").glob("*/molecule.yml"))
+    found = {path.parent.name for path in (REPO / "molecule").glob("*/molecule.yml")}
+    return sorted(found - UNPROVEN)
 
 
 def steps() -> list[Step]:
