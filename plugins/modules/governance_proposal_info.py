@@ -250,7 +250,7 @@ def main() -> None:
         },
         timeout={"type": "float", "default": 10.0},
     )
-    run(spec.module(writes=False), gate)
+    run(spec.module(), gate)
 
 
 if __name__ == "__main__":

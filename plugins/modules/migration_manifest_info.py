@@ -97,7 +97,7 @@ def act(module: AnsibleModule) -> dict[str, t.Any]:
 
 
 def main() -> None:
-    run(ArgumentSpec(INSTANCE, head={"type": "str"}).module(writes=False), act)
+    run(ArgumentSpec(INSTANCE, head={"type": "str"}).module(), act)
 
 
 if __name__ == "__main__":

@@ -98,7 +98,7 @@ def main() -> None:
         snapshot_id={"type": "str"},
         verify={"type": "str", "choices": ["none", "quick", "deep"], "default": "quick"},
     )
-    run(spec.module(writes=False), act)
+    run(spec.module(), act)
 
 
 if __name__ == "__main__":

@@ -151,7 +151,7 @@ def main() -> None:
         release_sha256={"type": "str"},
         limit={"type": "int", "default": 10},
     )
-    run(spec.module(writes=False), act)
+    run(spec.module(), act)
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ class ArgumentSpec:
         for piece in (*shared, options):
             self.options.update(piece)
 
-    def module(self, *, writes: bool = True, **constraints: t.Any) -> AnsibleModule:
+    def module(self, **constraints: t.Any) -> AnsibleModule:
         """An AnsibleModule with check mode; ``constraints`` are required_if, mutually_exclusive and their kin."""
         return AnsibleModule(argument_spec=self.options, supports_check_mode=True, **constraints)
 
