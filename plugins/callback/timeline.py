@@ -100,7 +100,9 @@ def told(module, result):
         return f"{agreed} at height {network.get('common_height')}{first(network.get('problems'))}"
     if module == "rollout_lock":
         token = (result.get("lock") or {}).get("token")
-        return f"granted, token {token}" if result.get("granted") else "not granted"
+        if not result.get("granted"):
+            return "not granted"
+        return f"held, token {token}" if token else "given back"
     if module == "rollout_report":
         broken = result.get("broken") or []
         return f"{'broken: ' + ', '.join(broken) + '; ' if broken else ''}{(result.get('files') or {}).get('html', '')}"
@@ -198,7 +200,8 @@ class CallbackModule(CallbackBase):
         data = self._clean(result)
         if data is not None and module in STATIONS:
             words = told(module, data) or ("done" if data.get("changed") else "nothing to do")
-            self._line(host, station, words, "ok", seconds)
+            label = data.get("_ansible_item_label")
+            self._line(host, station, f"{label}: {words}" if isinstance(label, str) else words, "ok", seconds)
 
     def v2_runner_on_failed(self, result, ignore_errors=False):
         host, station, _module, seconds = self._about(result)
