@@ -85,6 +85,13 @@ class Devnet:
         """What a playbook that a scenario ran said."""
         return (self.home / "logs" / f"{name}.log").read_text(encoding="utf-8")
 
+    def handed_over(self, name: str) -> dict[str, t.Any]:
+        """What a playbook left for the next job of a workflow."""
+        events = (self.home / "runner" / name / "artifacts" / "job" / "job_events").glob("*.json")
+        told = [json.loads(path.read_text(encoding="utf-8")) for path in events]
+        (stats,) = [event["event_data"] for event in told if event["event"] == "playbook_on_stats"]
+        return t.cast("dict[str, t.Any]", stats["artifact_data"])
+
     def gateway_servers(self) -> dict[str, str]:
         """Status of each server, as HAProxy tells it on its socket."""
         shown = self.gateways[0].output(

@@ -19,6 +19,12 @@ def test_the_rollout_stopped_at_the_host_that_was_cut_off(devnet):
     assert begun["val1"] < begun["val2"] < begun["val3"] < begun["val4"]
 
 
+def test_people_were_told(devnet):
+    told = devnet.gateways[0].output("cat /var/lib/webhook-sink/received.jsonl")
+    assert "stopped at val2" in told
+    assert "unknown, the host is unreachable" in told
+
+
 def test_the_fleet_is_new_in_the_end(devnet):
     for host in devnet.validators:
         assert host.release() == devnet.digest("2.0.0")
