@@ -18,6 +18,15 @@ def test_every_host_had_one_turn_and_it_was_committed(devnet):
         assert not host.open_turn()
 
 
+def test_the_stop_window_was_one_task(devnet):
+    """From stop to probe the host went by its own journal, in one go: no round trip of a controller is in between."""
+    for host in devnet.validators:
+        (turn,) = host.turns()
+        assert turn["sessions"] == 1
+        names = [step["name"] for step in turn["steps"]]
+        assert names.index("stop") < names.index("freeze") < names.index("switch") < names.index("start") < names.index("probe")
+
+
 def test_the_chain_went_on_as_one(devnet, eventually):
     assert devnet.same_chain()
     assert devnet.equivocations() == []

@@ -1,0 +1,54 @@
+# Copyright (c) 2026 chainops.validator contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A fleet of a hundred pays for every task of a turn a hundred times, one after the other."""
+
+from __future__ import annotations
+
+import pathlib
+import typing as t
+
+import yaml
+
+REPO = pathlib.Path(__file__).resolve().parents[3]
+MOST = 15
+
+
+def expanded(tasks: list[dict[str, t.Any]], role: str = "") -> list[str]:
+    """Names of the tasks that a host runs on the main path: imports followed, hooks and rescues left out."""
+    found: list[str] = []
+    for task in tasks:
+        wanted = task.get("ansible.builtin.import_role") or task.get("ansible.builtin.include_role")
+        imported = task.get("ansible.builtin.import_tasks")
+        if "block" in task:
+            found += expanded(task["block"], role) + expanded(task.get("always", []), role)
+        elif wanted:
+            name = wanted["name"].rpartition(".")[2]
+            found += expanded(read(f"roles/{name}/tasks/{wanted.get('tasks_from', 'main')}.yml"), name)
+        elif imported:
+            found += expanded(read(f"roles/{role}/tasks/{imported}"), role)
+        elif "rollout_hooks" not in str(task.get("ansible.builtin.include_tasks", "")):
+            found.append(f"{role}: {task['name']}")
+    return found
+
+
+def read(path: str) -> t.Any:
+    return yaml.safe_load((REPO / path).read_text(encoding="utf-8"))
+
+
+def test_a_turn_is_few_tasks():
+    (turns,) = [play for play in read("playbooks/upgrade.yml") if play["name"] == "Turns"]
+    names = expanded(turns["tasks"])
+    assert "upgrade: Take the turn" in names
+    assert len(names) <= MOST, names
+
+
+def test_all_of_the_stop_window_is_one_task():
+    """Between the drain and the look from outside there is nothing but the turn, which the host takes by itself."""
+    (turns,) = [play for play in read("playbooks/upgrade.yml") if play["name"] == "Turns"]
+    names = expanded(turns["tasks"])
+    drained, followed = (
+        names.index("drain: Drain on every gateway"),
+        names.index("verify: See from outside that the instance is well"),
+    )
+    assert names[drained + 1 : followed] == ["upgrade: Take the turn"]
