@@ -209,7 +209,8 @@ class CallbackModule(CallbackBase):
         if data is not None and "results" in data and result._task.loop:
             return
         name = result._task.get_name().rpartition(" : ")[2]
-        words = "its output is hidden" if data is None else data.get("msg") or "failed"
+        # Where failed_when decided, Ansible's message is "Unknown error", and the module's own reasons say why.
+        words = "its output is hidden" if data is None else data.get("reasons") or data.get("msg") or "failed"
         if isinstance(words, list):
             words = "; ".join(map(str, words))
         self._line(host, station, f"{name}: {words}", "note" if ignore_errors else "failed", seconds)

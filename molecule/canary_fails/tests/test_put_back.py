@@ -12,6 +12,12 @@ def test_every_host_runs_the_old_release_at_the_old_level(devnet):
         assert not host.open_turn()
 
 
+def test_staging_had_refused_it_already(devnet):
+    log = devnet.log("stage")
+    assert "Wait until it has found peers and reached the network" in log
+    assert "not yet by 2" in log
+
+
 def test_the_canary_and_only_the_canary_was_touched(devnet):
     canary, *others = devnet.validators
     assert [turn["outcome"] for turn in canary.turns()] == ["put_back"]

@@ -60,6 +60,11 @@ def test_the_gate_is_shut_for_good(devnet):
     assert "did not begin, and no validator was touched" in told
 
 
+def test_the_rollback_is_in_the_ticket_that_the_rollout_is_in(devnet):
+    ticket = (devnet.home / "report" / "ticket.md").read_text(encoding="utf-8")
+    assert ticket.index("begins") < ticket.index("is done") < ticket.index("was rolled back on val1, val2, val3, val4")
+
+
 def test_no_secret_is_in_what_a_controller_keeps(devnet):
     """Jobs' variables hold none either: they come from the inventory."""
     secrets = [path.read_text(encoding="utf-8").strip() for path in (devnet.home / "secrets").iterdir()]
