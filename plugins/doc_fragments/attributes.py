@@ -23,6 +23,18 @@ attributes:
     description: When run twice in a row with the same options, the second run changes nothing.
 """
 
+    # For modules that change something. Where one falls short, or needs to say more, its own word goes before this.
+    FULL = r"""
+options: {}
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+  idempotent:
+    support: full
+"""
+
     # For modules that only read.
     INFO = r"""
 options: {}

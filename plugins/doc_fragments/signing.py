@@ -30,6 +30,8 @@ options:
       - Past them the module fails, and says what it sent. Running it again is safe.
     type: float
     default: 120.0
+notes:
+  - Run it on the controller (C(delegate_to=localhost)), one at a time for a key.
 requirements:
   - cryptography (Python library, where the module runs)
 """

@@ -15,13 +15,9 @@ description:
   - Every silence ends by itself after O(duration), also when nobody comes back to end it.
 extends_documentation_fragment:
   - chainops.validator.attributes
+  - chainops.validator.attributes.full
 attributes:
-  check_mode:
-    support: full
-  diff_mode:
-    support: full
   idempotent:
-    support: full
     details: A silence that still lasts for at least half of O(duration) is left as it is; a shorter one is extended.
 options:
   state:

@@ -20,14 +20,11 @@ description:
     drain nothing changes.
 extends_documentation_fragment:
   - chainops.validator.attributes
+  - chainops.validator.attributes.full
 attributes:
   check_mode:
-    support: full
     details: Refusals are predicted, waiting is not.
-  diff_mode:
-    support: full
   idempotent:
-    support: full
     details: Draining again looks again, keeps what is remembered, and renews the receipt.
 options:
   state:

@@ -14,19 +14,11 @@ description:
     included, so a lost one is sent again, over the same nonce and coins.
   - Decides by what stands in the node's blocks, and sends nothing when the proposal is as wanted already.
   - Refuses what would harm the chain, or what the chain would mine and then ignore.
-  - Run it on the controller (C(delegate_to=localhost)), one at a time for a key.
 extends_documentation_fragment:
   - chainops.validator.attributes
+  - chainops.validator.attributes.full
   - chainops.validator.node
   - chainops.validator.signing
-attributes:
-  action_group: {}
-  check_mode:
-    support: full
-  diff_mode:
-    support: full
-  idempotent:
-    support: full
 options:
   state:
     description:

@@ -13,19 +13,11 @@ description:
   - Sends one signed transaction and waits until it is in a block, sending it again when the node drops it.
   - Changes nothing when the same vote of the same address already stands.
   - Refuses what the chain would mine and then ignore, and votes on proposals that are over.
-  - Run it on the controller (C(delegate_to=localhost)), one at a time for a key.
 extends_documentation_fragment:
   - chainops.validator.attributes
+  - chainops.validator.attributes.full
   - chainops.validator.node
   - chainops.validator.signing
-attributes:
-  action_group: {}
-  check_mode:
-    support: full
-  diff_mode:
-    support: full
-  idempotent:
-    support: full
 options:
   kind:
     description:

@@ -22,12 +22,7 @@ options:
     type: dict
     required: true
 attributes:
-  check_mode:
-    support: full
-  diff_mode:
-    support: full
   idempotent:
-    support: full
     details: Needs V(rollout_id) or V(turn_id) in O(entry) to know an entry again.
 notes:
   - O(entry) has a key V(kind), one of V(upgrade), V(rollback), V(put_back) and V(finish). V(finish) ends a rollout; its
@@ -39,6 +34,7 @@ notes:
   - V(seq), V(prev), V(time), V(hash) and V(instance) are filled in.
 extends_documentation_fragment:
   - chainops.validator.attributes
+  - chainops.validator.attributes.full
   - chainops.validator.instance
 """
 

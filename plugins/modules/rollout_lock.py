@@ -19,14 +19,10 @@ author:
   - chainops.validator contributors (@chainops)
 extends_documentation_fragment:
   - chainops.validator.attributes
+  - chainops.validator.attributes.full
   - chainops.validator.instance
 attributes:
-  check_mode:
-    support: full
-  diff_mode:
-    support: full
   idempotent:
-    support: full
     details: Renewing a lease that is one's own is not reported as a change.
 options:
   state:

@@ -17,14 +17,10 @@ description:
   - Runs on the controller.
 extends_documentation_fragment:
   - chainops.validator.attributes
+  - chainops.validator.attributes.full
 attributes:
-  check_mode:
-    support: full
   diff_mode:
-    support: full
     details: Shows the invariants, not the whole page.
-  idempotent:
-    support: full
 requirements:
   - Jinja2, which comes with ansible-core
 options:

@@ -92,15 +92,12 @@ options:
     type: float
     default: 600.0
 attributes:
-  check_mode:
-    support: full
-  diff_mode:
-    support: full
   idempotent:
     support: partial
     details: O(mode=rehearse) always runs the steps that are still ahead of the directory.
 extends_documentation_fragment:
   - chainops.validator.attributes
+  - chainops.validator.attributes.full
 """
 
 EXAMPLES = r"""

@@ -77,15 +77,11 @@ options:
         type: str
         default: ""
 attributes:
-  check_mode:
-    support: full
-  diff_mode:
-    support: full
   idempotent:
-    support: full
     details: Directories that are as the snapshot has them, apart from what a restore leaves alone, are not restored again.
 extends_documentation_fragment:
   - chainops.validator.attributes
+  - chainops.validator.attributes.full
   - chainops.validator.instance
   - chainops.validator.roots
 """

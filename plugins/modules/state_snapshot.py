@@ -76,15 +76,12 @@ options:
     description: How many sealed snapshots to keep. Older ones are removed, apart from those that are needed.
     type: int
 attributes:
-  check_mode:
-    support: full
-  diff_mode:
-    support: full
   idempotent:
     support: partial
     details: A sealed snapshot never changes. A hot one is refreshed, and is changed as long as the node goes on writing.
 extends_documentation_fragment:
   - chainops.validator.attributes
+  - chainops.validator.attributes.full
   - chainops.validator.instance
   - chainops.validator.roots
 """

@@ -22,17 +22,13 @@ author:
   - chainops.validator contributors (@chainops)
 extends_documentation_fragment:
   - chainops.validator.attributes
+  - chainops.validator.attributes.full
   - chainops.validator.instance
   - chainops.validator.roots
   - chainops.validator.turn
 attributes:
   check_mode:
-    support: full
     details: Looks at the real preconditions, except the drain, and returns them as RV(preconditions).
-  diff_mode:
-    support: full
-  idempotent:
-    support: full
 options:
   state:
     description:

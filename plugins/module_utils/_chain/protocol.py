@@ -99,6 +99,9 @@ class NodeClient(t.Protocol):
     def block(self, height: int) -> Block:
         """Raises HttpError with status 404 for a height that isn't there."""
 
+    def blocks(self, first: int, last: int) -> t.Iterator[Block]:
+        """Blocks ``first`` to ``last`` (inclusive) in order, asked for in the cheapest way that this node has."""
+
     def block_hash(self, height: int) -> str: ...
 
     def validators(self) -> tuple[Validator, ...]: ...

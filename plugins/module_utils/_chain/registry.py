@@ -10,9 +10,6 @@ from .xai import XaiAdapter
 
 _ADAPTERS: dict[str, ChainAdapter] = {XaiAdapter.name: XaiAdapter()}
 
-#: Names for ``chain`` options.
-NAMES: tuple[str, ...] = tuple(sorted(_ADAPTERS))
-
 
 def adapter(name: str) -> ChainAdapter:
     """The adapter of a chain. Raises InputError for a name nobody wrote one for."""

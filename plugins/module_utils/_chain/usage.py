@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import typing as t
 
 
 def user_of(directory: str, option: str = "--data-dir", proc: str = "/proc") -> int | None:
@@ -25,9 +24,10 @@ def user_of(directory: str, option: str = "--data-dir", proc: str = "/proc") -> 
         return None
     lockers = _lockers(root, proc)
     for pid in sorted(int(name) for name in os.listdir(proc) if name.isdigit()):
-        if pid == os.getpid() or _dead(pid, proc):
+        if pid == os.getpid():
             continue
-        if pid in lockers or _writes(pid, root, proc) or _was_told(pid, root, option, proc):
+        uses = pid in lockers or _writes(pid, root, proc) or _was_told(pid, root, option, proc)
+        if uses and not _dead(pid, proc):
             return pid
     return None
 
@@ -61,15 +61,17 @@ def _lockers(root: str, proc: str) -> set[int]:
 
 
 def _writes(pid: int, root: str, proc: str) -> bool:
-    try:
+    handles: list[str] = []
+    with contextlib.suppress(OSError):
         handles = os.listdir(f"{proc}/{pid}/fd")
-    except OSError:
-        return False
     for handle in handles:
-        with contextlib.suppress(OSError, ValueError):
-            if _inside(os.readlink(f"{proc}/{pid}/fd/{handle}"), root) and _writable(pid, handle, proc):
+        try:
+            inside = os.readlink(f"{proc}/{pid}/fd/{handle}").startswith(root + os.sep)
+            if inside and _writable(pid, handle, proc):
                 return True
-    return any(_inside(path, root) for path in _mapped(pid, proc))
+        except (OSError, ValueError):  # closed meanwhile
+            continue
+    return _mapped(pid, root, proc)
 
 
 def _writable(pid: int, handle: str, proc: str) -> bool:
@@ -80,33 +82,30 @@ def _writable(pid: int, handle: str, proc: str) -> bool:
     return False
 
 
-def _mapped(pid: int, proc: str) -> t.Iterator[str]:
-    """Files mapped shared and writable: a database's memory map outlives its file descriptor."""
-    with contextlib.suppress(OSError), open(f"{proc}/{pid}/maps", encoding="utf-8", errors="surrogateescape") as stream:
-        for line in stream:
-            fields = line.split(None, 5)
-            if len(fields) == 6 and fields[1][1] == "w" and fields[1][3] == "s":
-                yield fields[5].rstrip("\n")
+def _mapped(pid: int, root: str, proc: str) -> bool:
+    """Whether a file in it is mapped shared and writable: a database's memory map outlives its file descriptor."""
+    maps = _read(f"{proc}/{pid}/maps")
+    inside = os.fsencode(root + os.sep)
+    if inside not in maps:  # the longest of a process's files, and this says no of nearly all of them
+        return False
+    rows = (line.split(None, 5) for line in maps.split(b"\n"))
+    return any(len(row) == 6 and row[1][1:2] == b"w" and row[1][3:4] == b"s" and row[5].startswith(inside) for row in rows)
 
 
 def _was_told(pid: int, root: str, option: str, proc: str) -> bool:
-    try:
-        with open(f"{proc}/{pid}/cmdline", "rb") as stream:
-            words = [os.fsdecode(word) for word in stream.read().split(b"\0")]
+    told = [os.fsdecode(word) for word in _read(f"{proc}/{pid}/cmdline").split(b"\0")]
+    if not any(word.startswith(option) for word in told):
+        return False
+    home = "/"
+    with contextlib.suppress(OSError):
         home = os.readlink(f"{proc}/{pid}/cwd")
-    except OSError:
-        words, home = [], "/"
-    for index, word in enumerate(words):
-        if word.startswith(option + "="):
-            told = word[len(option) + 1 :]
-        elif word == option and index + 1 < len(words):
-            told = words[index + 1]
-        else:
-            continue
-        if os.path.realpath(os.path.join(home, told)) == root:
-            return True
-    return False
+    places = [after for word, after in zip(told, told[1:]) if word == option]
+    places += [word[len(option) + 1 :] for word in told if word.startswith(option + "=")]
+    return any(os.path.realpath(os.path.join(home, place)) == root for place in places)
 
 
-def _inside(path: str, root: str) -> bool:
-    return path.startswith(root + os.sep)
+def _read(path: str) -> bytes:
+    """Nothing of a process that is gone, or that we may not look into."""
+    with contextlib.suppress(OSError), open(path, "rb", buffering=0) as stream:
+        return stream.read()
+    return b""

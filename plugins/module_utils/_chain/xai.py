@@ -31,6 +31,8 @@ Json = t.Dict[str, t.Any]
 PACE, ADMIN_PACE = 1.0, 3.0
 #: An XAI node's pause is asked for at most this often by ``status()``: admin paths are also limited to 200 an hour.
 PAUSE_AGE = 20.0
+#: Whole blocks asked for at once: most of what a page saves, and the largest blocks still fit into an answer.
+PAGE = 50
 #: The metric in which an XAI node counts double signing by validators it watches.
 _DOUBLE_SIGNS = "xai_validator_double_sign_events_total"
 
@@ -125,8 +127,32 @@ class XaiClient:
     def block(self, height: int) -> Block:
         """``GET /blocks/<height>``: the only route on which an XAI node serves whole blocks after a restart."""
         path = f"/blocks/{height}"
-        doc = self._doc(path)
-        url = self._http.url(path)
+        return self._as_block(self._doc(path), height, self._http.url(path))
+
+    def blocks(self, first: int, last: int) -> t.Iterator[Block]:
+        """In pages, but not of an XAI node: its pages lack the transactions of what is older than its process, and for each of
+        them it goes through its whole chain."""
+        self._version()
+        page: dict[int, Json] = {}
+        top = last
+        for height in range(first, last + 1):
+            if height not in page and not self._is_xai:
+                top, page = self._page(height, min(PAGE, last - height + 1), top)
+            # New blocks shift a page: what it misses is asked for alone, and the next page knows the new top.
+            yield self._as_block(page[height], height, self._http.url("/blocks")) if height in page else self.block(height)
+
+    def _page(self, first: int, count: int, top: int) -> tuple[int, dict[int, Json]]:
+        """The tip's height, and blocks by height: ``count`` of them from ``first`` on while the tip is ``top`` (they are counted
+        from there)."""
+        doc = self._doc("/blocks", {"limit": count, "offset": max(0, top - first - count + 1)})
+        listed = doc.get("blocks")
+        if not isinstance(listed, list) or not all(isinstance(item, dict) for item in listed):
+            raise _wrong(self._http.url("/blocks"), "blocks that are not a list of objects")
+        numbered = ((_count(item.get("index")), item) for item in listed)
+        total = _height(doc, "total", self._http.url("/blocks"))
+        return total - 1, {index: item for index, item in numbered if index is not None}
+
+    def _as_block(self, doc: Json, height: int, url: str) -> Block:
         if _height(doc, "index", url) != height:
             raise _wrong(url, f"block {doc.get('index')} instead of {height}")
         transactions = doc.get("transactions")

@@ -8,12 +8,12 @@ from __future__ import annotations
 import contextlib
 import datetime
 import os
-import tempfile
+import stat
 import typing as t
 
 from .._core import canonical
 from .._core.errors import IntegrityError, Refused
-from .._core.files import fsync_dir, make_dir, read_or_none
+from .._core.files import make_dir, read_or_none, write_atomic
 from .protocol import Layout, Watermark
 
 SCHEMA = "schema.json"
@@ -112,27 +112,12 @@ def _mark(doc: t.Mapping[str, t.Any], path: str) -> Watermark:
 
 
 def _replace(path: str, data: bytes, like: str) -> None:
-    """Like ``write_atomic``, but owner and mode are right before the new file takes the old one's name."""
     parent = os.path.dirname(path)
-    owner = os.stat(like)
+    facts, mode = os.stat(like), 0o600
     if not os.path.isdir(parent):
         make_dir(parent, 0o700)
-        os.chown(parent, owner.st_uid, owner.st_gid)
-    mode = 0o600
+        os.chown(parent, facts.st_uid, facts.st_gid)
     with contextlib.suppress(FileNotFoundError):
-        owner = os.stat(path)
-        mode = owner.st_mode & 0o7777
-    handle, temporary = tempfile.mkstemp(prefix=".last_signed.", suffix=".tmp", dir=parent)
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(data)
-            os.fchown(stream.fileno(), owner.st_uid, owner.st_gid)
-            os.fchmod(stream.fileno(), mode)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
-    fsync_dir(parent)
+        facts = os.stat(path)
+        mode = stat.S_IMODE(facts.st_mode)
+    write_atomic(path, data, mode, (facts.st_uid, facts.st_gid))

@@ -34,13 +34,18 @@ def make_dir(path: str, mode: int = 0o755) -> None:
     fsync_dir(parent)
 
 
-def write_atomic(path: str, data: bytes, mode: int = 0o644) -> None:
-    """Replace a file's content so that a reader, or a crash, sees the old one or the new one, whole."""
+def write_atomic(path: str, data: bytes, mode: int = 0o644, owner: tuple[int, int] | None = None) -> None:
+    """Replace a file's content so that a reader, or a crash, sees the old one or the new one, whole.
+
+    ``owner`` is uid and gid; ours by default. What a crash leaves behind ends in ``.tmp``, which snapshots leave out.
+    """
     parent = os.path.dirname(os.path.abspath(path))
-    handle, temporary = tempfile.mkstemp(prefix=f".{os.path.basename(path)}.", dir=parent)
+    handle, temporary = tempfile.mkstemp(prefix=f".{os.path.basename(path)}.", suffix=".tmp", dir=parent)
     try:
         with os.fdopen(handle, "wb") as stream:
             stream.write(data)
+            if owner is not None:
+                os.fchown(stream.fileno(), *owner)
             os.fchmod(stream.fileno(), mode)
             stream.flush()
             os.fsync(stream.fileno())

@@ -56,8 +56,8 @@ def walk(
     """
     records: list[Record] = []
     expected, stamp = previous_hash, 0.0
-    for height in range(first, last + 1):
-        block = client.block(height)
+    height = first - 1
+    for height, block in enumerate(client.blocks(first, last), first):
         if block.height != height:
             raise IntegrityError(f"asked for block {height}, got block {block.height}", height=height)
         if expected is not None and block.previous_hash != expected:
@@ -69,8 +69,8 @@ def walk(
         records.extend(extract(block))
         if each is not None:
             each(block)
-    if expected is None:
-        raise IntegrityError(f"no blocks between {first} and {last}")
+    if expected is None or height != last:
+        raise IntegrityError(f"asked for blocks {first} to {last}, got them up to {height}")
     return Walk(first, last, expected, stamp, tuple(records))
 
 

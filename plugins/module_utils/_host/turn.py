@@ -71,8 +71,6 @@ SEQUENCES: t.Mapping[str, tuple[StepKind, ...]] = {
     "forward": (_CHECK, _PREPARE, _GUARD, _STOP, _FREEZE, _MIGRATE, _SWITCH, _START, _PROBE, _CONFIRM, _COMMIT),
     "back": (_CHECK, _PREPARE, _GUARD, _STOP, _FREEZE, _RESTORE, _SWITCH, _START, _PROBE, _CONFIRM, _COMMIT),
 }
-#: The critical section is everything between these two, ends included.
-CRITICAL_FIRST = "stop"
 #: The whole-turn deadline counts from the beginning of this step; what comes before touches nothing.
 DEADLINE_FROM = "guard"
 

@@ -29,8 +29,6 @@ _HASH = re.compile(r"(0x)?[0-9a-f]{64}\Z")
 _INTEGER = re.compile(r"-?[0-9]{1,18}\Z", re.ASCII)
 _VERSIONED = re.compile(r"/(?:api/)?(v[0-9]+)(?=/|\Z)")
 
-Route = tuple[str, str]
-
 
 class Problem(Exception):
     """Ends a request with this answer."""

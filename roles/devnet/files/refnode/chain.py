@@ -11,7 +11,7 @@ import sqlite3
 import time
 import typing as t
 
-from . import canon, governance, layout, level1, release, tx
+from . import canon, layout, level1, release, tx
 from .block import Genesis, Invalid, check_block, check_commit
 from .state import State, Trial
 
@@ -393,6 +393,3 @@ class Chain:
         self.backend.close()
         self.index.close()
         self.lock.release()
-
-    def governance_kinds(self, block: t.Mapping[str, t.Any]) -> list[str]:
-        return [kind for kind in (governance.kind(entry) for entry in block["transactions"]) if kind]

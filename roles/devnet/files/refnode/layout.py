@@ -236,18 +236,6 @@ class BlockFiles:
         self.sizes[number] = offset + len(data)
         self.where.append((number, offset, len(data)))
 
-    def truncate_after(self, height: int) -> None:
-        """Forget the records above ``height`` (only ever those that no checksum covers)."""
-        for number in sorted(self.sizes, reverse=True):
-            keep = [w for w in self.where[: height + 1] if w[0] == number]
-            size = keep[-1][1] + keep[-1][2] if keep else 0
-            with open(self.path(number), "r+b") as handle:
-                handle.truncate(size)
-                handle.seek(0)
-                self.digests[number] = hashlib.sha256(handle.read())
-            self.sizes[number] = size
-        self.where = self.where[: height + 1]
-
     def entries(self) -> dict[str, t.Any]:
         """Size and digest of every file as it is now, for checksum.json."""
         return {self.name(n): {"size": self.sizes[n], "sha256": self.digests[n].copy().hexdigest()} for n in sorted(self.sizes)}

@@ -12,6 +12,7 @@ import os
 import pathlib
 import threading
 import typing as t
+import urllib.parse
 
 import pytest
 
@@ -55,10 +56,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(data)
 
+    def shows(self, tx: t.Mapping[str, t.Any]) -> bool:
+        return not self.hide or tx["metadata"].get("vote") != self.hide
+
     def do_GET(self) -> None:
         blocks = self.chain.blocks
         tip = blocks[-1]
-        path = self.path.partition("?")[0]
+        path, _mark, query = self.path.partition("?")
         known: dict[str, t.Any] = {
             "/version": {"version": "1", "chain_id": self.chain.chain_id, "signature_scheme": self.chain.scheme},
             "/health": {"status": "healthy"},
@@ -67,10 +71,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
             "/finality/status": {"finalized_height": tip["index"]},
             "/csrf-token": {"csrf_token": "t"},
         }
-        if path.startswith("/blocks/") and int(path[8:]) < len(blocks):
-            block = blocks[int(path[8:])]
-            kept = [tx for tx in block["transactions"] if not self.hide or tx["metadata"].get("vote") != self.hide]
-            self.answer(200, {**block, "transactions": kept})
+        shown = [{**block, "transactions": [tx for tx in block["transactions"] if self.shows(tx)]} for block in blocks]
+        if path == "/blocks":
+            asked = {name: int(value) for name, value in urllib.parse.parse_qsl(query)}
+            self.answer(200, {"total": len(blocks), "blocks": shown[::-1][asked["offset"] :][: asked["limit"]]})
+        elif path.startswith("/blocks/") and int(path[8:]) < len(blocks):
+            self.answer(200, shown[int(path[8:])])
         elif path.startswith("/address/"):
             who = path.split("/")[2]
             self.answer(200, {"next_nonce": sum(tx["sender"] == who for block in blocks for tx in block["transactions"])})

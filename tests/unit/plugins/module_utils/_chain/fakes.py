@@ -17,7 +17,7 @@ HTML_404 = (404, "text/html", b"<!doctype html><title>404 Not Found</title>")
 
 class FakeNode:
     """``routes`` maps a path (or ``"POST /path"``) to a JSON value, a (status, value) pair, a (status, type, bytes) triple, or
-    a callable that gets the request's headers and returns one of these."""
+    a callable that gets the request's headers (and its query, as the header ``:query``) and returns one of these."""
 
     def __init__(self, routes: dict[str, t.Any]) -> None:
         self.routes = routes
@@ -46,7 +46,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         node = self.server.node  # type: ignore[attr-defined]
         parts = urllib.parse.urlsplit(self.path)
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        headers = {k.lower(): v for k, v in self.headers.items()}
+        headers = {":query": parts.query, **{k.lower(): v for k, v in self.headers.items()}}
         line = parts.path if method == "GET" else f"POST {parts.path}"
         node.seen.append((line, headers, json.loads(body) if body else None))
         found = node.routes.get(line, HTML_404)

@@ -3,6 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+import urllib.parse
+
 import pytest
 
 from ansible_collections.chainops.validator.plugins.module_utils._chain import registry, xai
@@ -138,6 +140,62 @@ def test_block_of_an_xai_node_has_no_signers_and_names_the_key_that_made_it():
         assert it.block(4).proposer == "TXAIminer"
         node.routes["/blocks/3"]["miner_pubkey"] = "02ab"
         assert it.block(3).proposer == "02ab"
+
+
+def paged(node, tips):
+    """``GET /blocks`` as nodes answer it; the tip moves on to the next of ``tips`` with every page."""
+    left = list(tips)
+
+    def serve(headers):
+        asked = {name: int(value) for name, value in urllib.parse.parse_qsl(headers[":query"])}
+        tip = left.pop(0) if len(left) > 1 else left[0]
+        top = tip - asked["offset"]
+        listed = [node.routes[f"/blocks/{height}"] for height in range(top, max(top - asked["limit"], -1), -1)]
+        return {"total": tip + 1, **asked, "blocks": listed}
+
+    return serve
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "tips", "pages", "alone"),
+    [
+        (0, 20, [20], 3, 0),
+        (3, 3, [20], 1, 1),  # the first page is asked for as if the range ended at the tip
+        (0, 20, [22], 4, 1),
+        (0, 20, [20, 21, 22, 23], 3, 2),
+        (0, 20, [25, 20], 5, 1),  # a tip that comes down
+        (9, 8, [20], 0, 0),
+    ],
+)
+def test_blocks_of_a_reference_node_come_in_pages(monkeypatch, first, last, tips, pages, alone):
+    monkeypatch.setattr(xai, "PAGE", 8)
+    with fakes.serving(fakes.reference(tip=25)) as node, client(node) as it:
+        node.routes["/blocks"] = paged(node, tips)
+        got = list(it.blocks(first, last))
+        assert got == [it.block(height) for height in range(first, last + 1)]
+        singles = node.paths()[: -len(got) or None]
+    assert (singles.count("/blocks"), sum(path.startswith("/blocks/") for path in singles)) == (pages, alone)
+
+
+def test_blocks_of_an_xai_node_come_one_by_one():
+    with fakes.serving(fakes.xai(tip=5)) as node, client(node) as it:
+        assert [block.height for block in it.blocks(1, 5)] == [1, 2, 3, 4, 5]
+        assert "/blocks" not in node.paths()
+
+
+@pytest.mark.parametrize("broken", [None, {"total": 6, "blocks": [3]}, {"total": 6}, {"total": "6", "blocks": []}])
+def test_a_page_that_is_none_is_refused(broken):
+    with fakes.serving(fakes.reference(tip=5)) as node, client(node) as it:
+        node.routes["/blocks"] = broken
+        with pytest.raises(HttpError):
+            list(it.blocks(0, 5))
+
+
+def test_a_page_with_headers_only_is_refused():
+    with fakes.serving(fakes.reference(tip=5)) as node, client(node) as it:
+        node.routes["/blocks"] = {"total": 6, "blocks": [{**node.routes["/blocks/0"], "transactions": None}]}
+        with pytest.raises(HttpError, match="header only"):
+            list(it.blocks(0, 5))
 
 
 def test_a_height_that_is_not_there_is_a_404():

@@ -94,6 +94,22 @@ def test_a_file_is_replaced_whole(tmp_path: t.Any) -> None:
     assert os.listdir(tmp_path) == ["f"]
 
 
+def test_a_file_has_its_owner_and_mode_before_it_has_its_name(tmp_path: t.Any, monkeypatch: t.Any) -> None:
+    path = str(tmp_path / "f")
+    seen = []
+
+    def replace(source: str, target: str) -> None:
+        facts = os.stat(source)
+        seen.append((os.path.basename(source)[:3], source[-4:], facts.st_uid, facts.st_gid, facts.st_mode & 0o7777))
+        raise OSError("power cut")
+
+    monkeypatch.setattr(os, "replace", replace)
+    with pytest.raises(OSError, match="power cut"):
+        files.write_atomic(path, b"one", 0o640, (os.getuid(), os.getgid()))
+    assert seen == [(".f.", ".tmp", os.getuid(), os.getgid(), 0o640)]
+    assert os.listdir(tmp_path) == []
+
+
 def test_a_link_is_switched_and_a_lock_excludes(tmp_path: t.Any) -> None:
     link = str(tmp_path / "current")
     files.switch_link(link, "a")

@@ -199,6 +199,9 @@ class Client:
             raw["index"], raw["hash"], raw["previous_hash"], raw["timestamp"], None, tuple(raw["transactions"]), None, raw
         )
 
+    def blocks(self, first: int, last: int) -> t.Iterator[Block]:
+        return (self.block(height) for height in range(first, last + 1))
+
     def block_hash(self, height: int) -> str:
         return self.block(height).hash
 

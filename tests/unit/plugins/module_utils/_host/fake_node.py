@@ -19,6 +19,7 @@ import sys
 import threading
 import time
 import typing as t
+import urllib.parse
 
 
 class Network:
@@ -113,7 +114,7 @@ class Node:
             stream.write(f"{height} {os.getpid()}\n")
 
     def answer(self, path: str) -> t.Any:
-        path, _, _ = path.partition("?")
+        path, _, query = path.partition("?")
         salt = "fork" if self.behave == "fork" else ""
         if path == "/version":
             return {
@@ -137,6 +138,10 @@ class Node:
             return {"validators": [{"address": a, "voting_power": 1} for a in self.network.addresses]}
         if path == "/peers":
             return {"connections": [{"alive": True}] * 3}
+        if path == "/blocks":
+            asked = {name: int(value) for name, value in urllib.parse.parse_qsl(query)}
+            heights = range(self.height - asked["offset"], -1, -1)[: asked["limit"]]
+            return {"total": self.height + 1, "blocks": [self.network.block(height, salt) for height in heights]}
         if path.startswith("/blocks/") and path[8:].isdigit() and int(path[8:]) <= self.height:
             return self.network.block(int(path[8:]), salt)
         return None
