@@ -56,6 +56,8 @@ def test_the_report_is_there(devnet):
 
 def test_operators_documents_were_appended_to_once(devnet):
     """Also with the second run, and the one in check mode."""
-    texts = {name: (devnet.home / "report" / name).read_text(encoding="utf-8") for name in ("RUNBOOK_INDEX.md", "CLIENT_DIVERSITY.md")}
+    texts = {
+        name: (devnet.home / "report" / name).read_text(encoding="utf-8") for name in ("RUNBOOK_INDEX.md", "CLIENT_DIVERSITY.md")
+    }
     assert texts["RUNBOOK_INDEX.md"].count("is done: 4 validators run release 2.0.0") == 1
     assert texts["CLIENT_DIVERSITY.md"].count("before upgrade-2.0.0 is done") == 1

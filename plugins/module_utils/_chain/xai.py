@@ -496,6 +496,10 @@ class XaiAdapter:
         """An XAI node keeps no lock file: see ``usage.user_of`` for what counts."""
         return usage.user_of(data_dir)
 
+    def mend(self, data_dir: str, *, dry: bool = False) -> Json | None:
+        """See ``xai_data.mend_nonces``."""
+        return xai_data.mend_nonces(data_dir, dry=dry)
+
 
 def _wrong(url: str, what: str, answer: Response | None = None) -> HttpError:
     body = excerpt(answer.body) if answer is not None else ""

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import json
 import os
+import re
 import stat
 import typing as t
 
@@ -18,6 +20,8 @@ from .protocol import Layout, Watermark
 
 SCHEMA = "schema.json"
 LAST_SIGNED = "finality/last_signed.json"
+NONCES = "nonces/nonces.json"
+BLOCKS = re.compile(r"blocks_(\d+)\.json\Z")
 
 LAYOUT = Layout(
     never_restore=(
@@ -90,6 +94,54 @@ def write_watermark(data_dir: str, mark: Watermark) -> None:
         "updated": datetime.datetime.now(tz=datetime.timezone.utc).timestamp(),
     }
     _replace(path, canonical.pretty(doc), like=data_dir)
+
+
+def mend_nonces(data_dir: str, *, dry: bool = False) -> dict[str, t.Any] | None:
+    """Write each sender's last nonce, as the blocks on disk have it, to ``nonces/nonces.json``.
+
+    An XAI node that doesn't mine counts nonces in its mempool only and starts from that file, which nobody keeps for it. Started
+    without, it refuses for good, and "healthy", the first block in which an account that had sent something sends again. Blocks
+    are lines of JSON in ``blocks/blocks_<n>.json``; where a height is there twice, the later one counts, as for the node itself.
+
+    All blocks are read while the node is stopped; ``dry`` only looks whether it could, also while the node runs. A directory that
+    tells its storage level isn't XAI's own, and its node counts by itself: nothing is written there. Raises IntegrityError when a
+    block can't be read or one is missing.
+    """
+    folder = os.path.join(data_dir, "blocks")
+    if storage_level(data_dir) is not None or not os.path.isdir(folder):
+        return None
+    blocks: dict[int, list[tuple[str, int]]] = {}
+    numbered = ((BLOCKS.match(name), name) for name in os.listdir(folder))
+    for _number, name in sorted((int(match.group(1)), name) for match, name in numbered if match):
+        path = os.path.join(folder, name)
+        with open(path, "rb") as stream:
+            for row, line in enumerate(stream, 1):
+                try:
+                    index, sent = _sent(json.loads(line))
+                except (ValueError, KeyError, TypeError, AttributeError) as exc:
+                    if dry and not line.endswith(b"\n"):  # a running node is writing it
+                        break
+                    raise IntegrityError(f"line {row} of {path} is not a block: {exc!r:.100}", path=path, line=row) from exc
+                blocks[index] = sent
+    if sorted(blocks) != list(range(len(blocks))):
+        raise IntegrityError(f"{folder} lacks blocks: it has {len(blocks)}, up to height {max(blocks)}", path=folder)
+    last: dict[str, int] = {}
+    for height in range(len(blocks)):
+        for sender, nonce in blocks[height]:
+            last[sender] = max(last.get(sender, nonce), nonce)
+    if not dry:
+        _replace(os.path.join(data_dir, NONCES), canonical.pretty(last), like=data_dir)
+    return {"file": NONCES, "senders": len(last), "height": len(blocks) - 1}
+
+
+def _sent(block: dict[str, t.Any]) -> tuple[int, list[tuple[str, int]]]:
+    """Height, and who sent with which nonce. A block's fields may be in a ``header``; a coinbase counts for nobody."""
+    head = block.get("header") or block
+    return int(head["index"]), [
+        (str(one["sender"]), int(one["nonce"]))
+        for one in block["transactions"]
+        if one["sender"] != "COINBASE" and one.get("nonce") is not None
+    ]
 
 
 def _last_signed(data_dir: str) -> dict[str, t.Any] | None:

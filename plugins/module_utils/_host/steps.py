@@ -292,6 +292,10 @@ class HostEffects:
         pending = state_restore.pending(self.data_dir, self.home.instance)
         if pending is not None:
             problems.append(f"an interrupted restore of {pending} has to be finished first")
+        try:
+            self.adapter.mend(self.data_dir, dry=True)
+        except IntegrityError as exc:
+            problems.append(f"the node could not be started again: {exc.message}")
         level = migration.level(self.data_dir, self.adapter)
         if self.plan.direction == "back":
             verdict = state_verify.verify(self._target_snapshot(), deep=False, expect_root=self.body["back_to"]["sha256"])
@@ -421,11 +425,16 @@ class HostEffects:
         return {"link": self.link, "to": self.new["path"]}
 
     def _do_start(self, context: Context) -> dict[str, t.Any]:
-        pid = self.service.state().pid
+        return self._start(context.left())
+
+    def _start(self, patience: float) -> dict[str, t.Any]:
+        """Start the node, unless it runs, with what it forgets while it is down made anew."""
+        pid, mended = self.service.state().pid, None
         if pid is None:
             self._alone()
-            pid = self.service.start(context.left())
-        return {"pid": pid, "ticks": procs.start_ticks(pid)}
+            mended = self.adapter.mend(self.data_dir)
+            pid = self.service.start(patience)
+        return {"pid": pid, "ticks": procs.start_ticks(pid), "mended": mended}
 
     def _do_probe(self, context: Context) -> dict[str, t.Any]:
         check, stop = turn.facts(context.records, "check"), turn.facts(context.records, "stop")
@@ -471,8 +480,7 @@ class HostEffects:
         runs = self.service.state().pid is not None
         if not runs:
             with contextlib.suppress(ChainopsError):
-                self._alone()
-                self.service.start(context.left() / 2)
+                self._start(context.left() / 2)
                 runs = True
         self.service.unguard()
         return {"runs": runs}
@@ -499,12 +507,14 @@ class HostEffects:
     def _undo_start_old(self, context: Context) -> dict[str, t.Any]:
         """The old release runs again. When it runs but doesn't follow the chain, that is a fact and not an error: it is whole."""
         check, stop = turn.facts(context.records, "check"), turn.notes(context.records, "stop")
-        pid = self.service.state().pid
         was = check.get("pid")
-        if pid is None:
-            self._alone()
+        try:
+            started = self._start(context.left())
+        except IntegrityError as exc:
+            # It was whole when it was stopped, and is better than nothing: it is started, and the error is told.
             pid = self.service.start(context.left())
-        started = {"pid": pid, "ticks": procs.start_ticks(pid)}
+            started = {"pid": pid, "ticks": procs.start_ticks(pid), "mended": {"error": exc.message}}
+        pid = started["pid"]
         watch = Watch(self, context, stop or check, str(self.old["path"]), 1, started if pid != was else {})
         wanted = watch.wanted(version=None, max_lag=10**9, min_peers=min(1, self._min_peers()))
         found: dict[str, t.Any]
@@ -513,7 +523,12 @@ class HostEffects:
         except WaitTimeout as exc:
             found = {"follows": False, "why": str(exc.fields.get("last") or exc.message)}
         mark = self._mark()
-        return {**found, "never_stopped": pid == was, "watermark": watermark.as_dict(mark) if mark else None}
+        return {
+            **found,
+            "mended": started["mended"],
+            "never_stopped": pid == was,
+            "watermark": watermark.as_dict(mark) if mark else None,
+        }
 
     def _undo_unguard(self, context: Context) -> dict[str, t.Any]:
         return self._let_go(context)

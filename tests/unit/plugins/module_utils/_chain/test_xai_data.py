@@ -177,3 +177,72 @@ def test_we_and_the_dead_do_not_count(tmp_path):
     assert usage.user_of(str(tmp_path)) is None
     zombie.wait()
     assert usage.user_of(str(tmp_path / "missing")) is None
+
+
+def block(index, *sent, **more):
+    transactions = [{"sender": "COINBASE", "nonce": None}, *({"sender": sender, "nonce": nonce} for sender, nonce in sent)]
+    return json.dumps({"index": index, "transactions": transactions, **more}) + "\n"
+
+
+def write_blocks(data, *files):
+    (data / "blocks").mkdir()
+    for number, lines in enumerate(files):
+        (data / "blocks" / f"blocks_{number}.json").write_text("".join(lines))
+    (data / "nonces").mkdir()
+    (data / "nonces/nonces.json").write_text("{}")
+
+
+def nonces(data):
+    return json.loads((data / "nonces/nonces.json").read_text())
+
+
+def test_each_senders_last_nonce_is_written(data):
+    write_blocks(data, [block(0), block(1, ("a", 0), ("b", 0))], [block(2, ("a", 1), ("a", 2)), block(3)])
+    assert xai_data.mend_nonces(str(data)) == {"file": "nonces/nonces.json", "senders": 2, "height": 3}
+    assert nonces(data) == {"a": 2, "b": 0}
+    assert xai_data.mend_nonces(str(data)) == {"file": "nonces/nonces.json", "senders": 2, "height": 3}
+    assert nonces(data) == {"a": 2, "b": 0}
+
+
+def test_of_two_blocks_at_a_height_the_later_one_counts(data):
+    """XAI appends the other branch of a reorganisation, and loads the last line that it finds for a height."""
+    write_blocks(data, [block(0), block(1, ("a", 0)), block(2, ("a", 1)), block(1, ("b", 0)), block(2)])
+    xai_data.mend_nonces(str(data))
+    assert nonces(data) == {"b": 0}
+
+
+def test_files_are_in_the_order_of_their_numbers(data):
+    write_blocks(data, *([block(index, ("a", index))] for index in range(11)), [block(10, ("a", 99))])
+    xai_data.mend_nonces(str(data))
+    assert nonces(data) == {"a": 99}
+
+
+def test_a_header_may_be_apart(data):
+    write_blocks(data, [json.dumps({"header": {"index": 0}, "transactions": [{"sender": "a", "nonce": 0}]}) + "\n"])
+    xai_data.mend_nonces(str(data))
+    assert nonces(data) == {"a": 0}
+
+
+@pytest.mark.parametrize("lines", [[block(0), '{"index": 1, "trans'], [block(0), "[]\n"], [block(0), block(2)], [block(1)]])
+def test_blocks_that_cannot_be_counted_are_an_error_and_nothing_is_written(data, lines):
+    write_blocks(data, lines)
+    with pytest.raises(IntegrityError):
+        xai_data.mend_nonces(str(data))
+    assert nonces(data) == {}
+
+
+def test_looking_writes_nothing(data):
+    write_blocks(data, [block(0, ("a", 0))])
+    assert xai_data.mend_nonces(str(data), dry=True)["senders"] == 1
+    assert nonces(data) == {}
+
+
+def test_a_node_that_counts_by_itself_is_left_alone(data):
+    write_blocks(data, [block(0, ("a", 0))])
+    (data / "schema.json").write_text('{"level": 1}')
+    assert xai_data.mend_nonces(str(data)) is None
+    assert nonces(data) == {}
+
+
+def test_without_blocks_there_is_nothing_to_mend(data):
+    assert xai_data.mend_nonces(str(data)) is None
