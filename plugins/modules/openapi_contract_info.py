@@ -189,7 +189,10 @@ def parse(data, where):
 
 def load(spec, http, timeout):
     if spec is None:
-        return parse(expect(http.get("/openapi.json")).body, http.url("/openapi.json"))
+        answer = http.get("/openapi.json")
+        if answer.status == 404:
+            raise InputError(f"{answer.url} is not there: this API serves no OpenAPI document, so say where one is (spec)")
+        return parse(expect(answer).body, answer.url)
     if spec.startswith(("http://", "https://")):
         parts = urllib.parse.urlsplit(spec)
         other = HttpClient(f"{parts.scheme}://{parts.netloc}", timeout=timeout)
