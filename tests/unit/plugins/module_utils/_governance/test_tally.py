@@ -3,7 +3,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
-import time
 import typing as t
 
 import pytest
@@ -376,11 +375,6 @@ def test_the_order_of_first_votes_does_not_change_our_own_count(acts: list[Act],
     assert one.policy.missing() == other.policy.missing()
 
 
-def test_a_hundred_thousand_votes_take_no_time() -> None:
+def test_a_hundred_thousand_votes_are_counted() -> None:
     history = records([SUBMIT, *((f"V{i}", vote("yes" if i % 4 else "no", 1.5 + i % 7)) for i in range(100_000))])
-    start = time.process_time()
-    result = tally(history, ID, Policy())
-    taken = time.process_time() - start
-    assert result.stage == "approved_voting"
-    assert taken < 2.0  # a bound for a loaded machine; the bench has the figure
-    print(f"{taken:.3f} s")
+    assert tally(history, ID, Policy()).stage == "approved_voting"
