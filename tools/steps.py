@@ -75,7 +75,8 @@ def steps() -> list[Step]:
     sources = {"PYTHONPATH": str(CACHE / "collections-dev"), "ANSIBLE_COLLECTIONS_PATH": str(CACHE / "collections-dev")}
     playbooks = tuple(str(path.relative_to(REPO)) for path in sorted((REPO / "playbooks").glob("*.yml")))
     shell = tuple(str(path.relative_to(REPO)) for path in sorted([*REPO.glob("tools/*.sh"), *REPO.glob("roles/*/files/*.sh")]))
-    workers = str(os.cpu_count() or 2)
+    # Two a core: most of these tests wait for processes that they started.
+    workers = str(2 * (os.cpu_count() or 2))
     found = [
         Step("images", ("bash", "roles/devnet/files/build_images.sh", str(CACHE / "devnet" / ".images"), "bookworm")),
         Step("collection", ("tools/setup.sh", "collection"), lint=True),

@@ -458,6 +458,8 @@ class Live:
         self.say("the proposal")
         run = playbook("propose", "chainops.validator.propose", *self.arguments(one), timeout=600)
         must(run, "it can't be proposed")
+        # Nothing is ever final on XAI: readers don't see it before it has its confirmations.
+        self.check("it gets its confirmations", *self.follow(8, 180))
         run = playbook("too-early", "chainops.validator.upgrade", *self.arguments(one), timeout=600)
         refused = run.rc != 0 and "0 of 5 yes voters" in run.text()
         self.check("an upgrade without votes is refused, with numbers", refused, f"status {run.rc}; see {run.log}")
