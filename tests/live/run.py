@@ -188,9 +188,10 @@ def make_network(python: str, releases: dict[str, t.Any], hosts: list[str]) -> d
     validators = {name: make_key(name) for name in hosts}
     voters = [make_key(f"voter{number}") for number in range(1, VOTERS + 1)]
     proposer = make_key("proposer")
+    closer = make_key("closer")
 
     start = float(int(time.time()) - 5)
-    funded = [account["address"] for account in [*voters, proposer] for _ in range(3)]
+    funded = [account["address"] for account in [*voters, proposer, closer] for _ in range(3)]
     write_json(
         WORK / "genesis.json",
         {
@@ -230,6 +231,7 @@ def make_network(python: str, releases: dict[str, t.Any], hosts: list[str]) -> d
         "miner": hosts[-1],
         "voters": voters,
         "proposer": proposer,
+        "closer": closer,
     }
     write_json(WORK / "network.json", network)
     return network
@@ -456,7 +458,8 @@ class Live:
 
     def govern(self, one: dict[str, t.Any]) -> None:
         self.say("the proposal")
-        run = playbook("propose", "chainops.validator.propose", *self.arguments(one), timeout=600)
+        proposer = ["-e", f"govern_key_file={WORK / 'keys' / 'proposer.json'}"]
+        run = playbook("propose", "chainops.validator.propose", *self.arguments(one), *proposer, timeout=600)
         must(run, "it can't be proposed")
         # Nothing is ever final on XAI: readers don't see it before it has its confirmations.
         self.check("it gets its confirmations", *self.follow(8, 180))

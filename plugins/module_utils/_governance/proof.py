@@ -227,7 +227,7 @@ def check_on_host(
 ) -> list[str]:
     """Problems of a proof as the host's own node sees them; empty means valid now. Needs the standard library alone.
 
-    Reads every block of the node from the submission to its tip, one by one: the listed transactions must be there with the
+    Reads every block of the node from the submission to its tip: the listed transactions must be there with the
     same content, no other one about this proposal or about thresholds, and what came after the proof must not close the gate.
     ``chain_thresholds`` is what this host knows the chain's rule to start from, where that isn't XAI's numbers: whoever made
     the proof can't soften the rule. ``each(height, last)`` is told of every block. A node that doesn't answer is a problem, never
