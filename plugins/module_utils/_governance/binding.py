@@ -50,9 +50,9 @@ def problems(payload: t.Any) -> list[str]:
     need("format", lambda value: value == FORMAT, repr(FORMAT))
     need("chain_id", _text, "the chain's id, or the hash of its first block where it has none")
     need("release.id", _text, "the release's id")
-    need("release.level", _count, "the storage level, a whole number")
+    need("release.level", _level, "the storage level, a whole number, or none")
     need("release.artifacts", _artifacts, "a SHA-256 (64 lower-case hex digits) for each architecture, at least one")
-    need("migrations", _migrations, "a list of id, direction, from_level, to_level")
+    need("migrations", _migrations, "a list of id, direction, and from_level and to_level or neither")
     need("snapshot.required", lambda value: isinstance(value, bool), "true or false")
     need("target", lambda value: isinstance(value, dict), "the module, parameter or feature targeted")
     need("activation_height", _count, "a height, 0 for none")
@@ -177,6 +177,11 @@ def _count(value: t.Any) -> bool:
     return value.__class__ is int and value >= 0
 
 
+def _level(value: t.Any) -> bool:
+    """Some chains' storage has no levels."""
+    return value is None or _count(value)
+
+
 def _digest(value: t.Any) -> bool:
     return isinstance(value, str) and _HEX64.match(value) is not None
 
@@ -198,8 +203,9 @@ def _migration(value: t.Any) -> bool:
         isinstance(value, dict)
         and _text(value.get("id"))
         and value.get("direction") in ("forward", "back")
-        and _count(value.get("from_level"))
-        and _count(value.get("to_level"))
+        and _level(value.get("from_level"))
+        and _level(value.get("to_level"))
+        and (value.get("from_level") is None) is (value.get("to_level") is None)
     )
 
 
@@ -213,17 +219,20 @@ def draft(
     reports: t.Mapping[str, t.Any] | None = None,
     links: t.Mapping[str, t.Any] | None = None,
 ) -> dict[str, t.Any]:
-    """The upgrade payload of a release descriptor, as ``propose`` submits it and the gate compares it. Raises InputError."""
+    """The upgrade payload of a release descriptor, as ``propose`` submits it and the gate compares it. Raises InputError.
+
+    Levels that the descriptor doesn't have (or has as null) are not in it.
+    """
     payload = {
         "format": FORMAT,
         "chain_id": chain_id,
         "release": {
             "id": str(release.get("id") or ""),
-            "level": int(release.get("level") or 0),
+            **_levels(release, "level"),
             "artifacts": {arch: one.get("sha256") for arch, one in (release.get("artifacts") or {}).items()},
         },
         "migrations": [
-            {"id": one["id"], "direction": "forward", "from_level": int(one["from_level"]), "to_level": int(one["to_level"])}
+            {"id": one["id"], "direction": "forward", **_levels(one, "from_level", "to_level")}
             for one in release.get("migrations") or ()
         ],
         "snapshot": {"required": True},
@@ -235,3 +244,7 @@ def draft(
     }
     require_complete(payload)
     return payload
+
+
+def _levels(described: t.Mapping[str, t.Any], *names: str) -> dict[str, int]:
+    return {name: int(described[name]) for name in names if described.get(name) is not None}

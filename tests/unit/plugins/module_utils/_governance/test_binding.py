@@ -42,6 +42,8 @@ def test_a_whole_payload_has_no_problems_and_no_differences_to_itself() -> None:
         ("release.artifacts", {}),
         ("release.artifacts", {"x86_64": "AB" * 32}),
         ("migrations", [{"id": "x"}]),
+        ("migrations", [{"id": "x", "direction": "forward", "from_level": "1", "to_level": 2}]),
+        ("migrations", [{"id": "x", "direction": "forward", "from_level": None, "to_level": 2}]),
         ("snapshot", {}),
         ("target", None),
         ("activation_height", -1),
@@ -55,6 +57,25 @@ def test_a_whole_payload_has_no_problems_and_no_differences_to_itself() -> None:
 def test_what_is_wrong_with_a_payload_is_named(path: str, value: t.Any) -> None:
     with pytest.raises(InputError, match=path):
         binding.require_complete(changed(path, value))
+
+
+@pytest.mark.parametrize("levels", [{}, {"from_level": None, "to_level": None}])
+def test_storage_without_levels_is_described_without_them(levels: dict[str, t.Any]) -> None:
+    release = {"id": "2.0.0", "artifacts": {"x86_64": {"sha256": SHA}}, "migrations": [{"id": "x", **levels}]}
+    drafted = binding.draft({**release, **({"level": None} if levels else {})}, "c")
+    assert drafted == binding.draft(release, "c")
+    assert drafted["release"] == {"id": "2.0.0", "artifacts": {"x86_64": SHA}}
+    assert drafted["migrations"] == [{"id": "x", "direction": "forward"}]
+    # Somebody else's payload may say null.
+    assert binding.problems(changed("release.level", None)) == []
+    assert binding.problems(changed("migrations", [{"id": "x", "direction": "forward", **levels}])) == []
+
+
+def test_levels_that_are_there_stay() -> None:
+    step = {"id": "x", "from_level": 0, "to_level": 1, "forward": ["{release}/x"]}
+    drafted = binding.draft({"id": "2.0.0", "level": 0, "artifacts": {"x86_64": {"sha256": SHA}}, "migrations": [step]}, "c")
+    assert drafted["release"]["level"] == 0
+    assert drafted["migrations"] == [{"id": "x", "direction": "forward", "from_level": 0, "to_level": 1}]
 
 
 @pytest.mark.parametrize(
