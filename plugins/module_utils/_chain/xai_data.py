@@ -129,9 +129,19 @@ def mend_nonces(data_dir: str, *, dry: bool = False) -> dict[str, t.Any] | None:
     for height in range(len(blocks)):
         for sender, nonce in blocks[height]:
             last[sender] = max(last.get(sender, nonce), nonce)
+    path = os.path.join(data_dir, NONCES)
     if not dry:
-        _replace(os.path.join(data_dir, NONCES), canonical.pretty(last), like=data_dir)
+        _replace(path, canonical.pretty({**_numbers(path), **last}), like=data_dir)
     return {"file": NONCES, "senders": len(last), "height": len(blocks) - 1}
+
+
+def _numbers(path: str) -> dict[str, int]:
+    """What the file says already: addresses that never sent, such as contracts, have nonces as well. Nothing of a broken one."""
+    try:
+        doc = json.loads(read_or_none(path) or b"{}")
+    except ValueError:
+        return {}
+    return {key: one for key, one in doc.items() if type(one) is int} if isinstance(doc, dict) else {}
 
 
 def _sent(block: dict[str, t.Any]) -> tuple[int, list[tuple[str, int]]]:

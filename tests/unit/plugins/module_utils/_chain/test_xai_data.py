@@ -204,6 +204,14 @@ def test_each_senders_last_nonce_is_written(data):
     assert nonces(data) == {"a": 2, "b": 0}
 
 
+@pytest.mark.parametrize(("there", "kept"), [('{"contract": 4, "a": 7, "x": "y"}', {"contract": 4}), ("{", {}), ("[]", {})])
+def test_what_blocks_say_nothing_of_stays(data, there, kept):
+    write_blocks(data, [block(0, ("a", 0))])
+    (data / "nonces/nonces.json").write_text(there)
+    xai_data.mend_nonces(str(data))
+    assert nonces(data) == {**kept, "a": 0}
+
+
 def test_of_two_blocks_at_a_height_the_later_one_counts(data):
     """XAI appends the other branch of a reorganisation, and loads the last line that it finds for a height."""
     write_blocks(data, [block(0), block(1, ("a", 0)), block(2, ("a", 1)), block(1, ("b", 0)), block(2)])
