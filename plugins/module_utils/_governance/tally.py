@@ -538,7 +538,8 @@ def decide(result: Tally, policy: Policy, further: t.Sequence[str] = ()) -> Verd
     """Open only when the chain's rule and our policy both say yes. ``further`` are reasons from elsewhere (readers, binding)."""
     reasons = list(further)
     if result.submission is None or result.chain is None or result.policy is None:
-        reasons.append(f"there is no proposal {result.proposal_id!r} on the chain")
+        what = f"there is no proposal {result.proposal_id!r} on the chain"
+        reasons.append(f"{what} (one that was just submitted counts once its block is final, or has its confirmations)")
         return Verdict(False, result.stage, tuple(reasons))
     reasons.extend(result.blocking)
     by_chain = result.chain.missing()
