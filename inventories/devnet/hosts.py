@@ -65,9 +65,9 @@ def inventory() -> dict[str, object]:
             "vars": {
                 "ansible_user": "root",
                 "ansible_ssh_private_key_file": str(home / "ssh" / "id_ed25519"),
-                # A host that is cut off is noticed within 20 s, also by a connection that was open before.
+                # A host that is cut off is noticed within 10 s, also by a connection that was open before.
                 "ansible_ssh_common_args": f"-o UserKnownHostsFile={home}/ssh/known_hosts -o IdentitiesOnly=yes"
-                " -o ConnectTimeout=10 -o ServerAliveInterval=5 -o ServerAliveCountMax=3",
+                " -o ConnectTimeout=5 -o ServerAliveInterval=4 -o ServerAliveCountMax=2",
                 "ansible_control_path_dir": str(sockets),
                 "ansible_ssh_pipelining": True,
                 "ansible_python_interpreter": "/usr/bin/python3",
