@@ -141,7 +141,11 @@ def _numbers(path: str) -> dict[str, int]:
         doc = json.loads(read_or_none(path) or b"{}")
     except ValueError:
         return {}
-    return {key: one for key, one in doc.items() if type(one) is int} if isinstance(doc, dict) else {}
+    return (
+        {key: one for key, one in doc.items() if isinstance(one, int) and not isinstance(one, bool)}
+        if isinstance(doc, dict)
+        else {}
+    )
 
 
 def _sent(block: dict[str, t.Any]) -> tuple[int, list[tuple[str, int]]]:

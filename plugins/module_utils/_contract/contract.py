@@ -171,27 +171,33 @@ def _parsed(response: Response) -> t.Any:
         return None
 
 
-def conforms(document: JsonDict, operation: Operation, response: Response) -> list[str]:
-    """What an answer does that the document doesn't promise."""
+def _promise(document: JsonDict, operation: Operation, response: Response) -> tuple[t.Any, list[str]]:
+    """(the schema that the document has for this answer or None, what of status and content type it doesn't promise)."""
     responses = operation.responses
     code = str(response.status)
     raw = responses.get(code) or responses.get(f"{code[0]}XX") or responses.get("default")
     if raw is None:
-        return [f"status {code} is not in the contract ({', '.join(sorted(map(str, responses))) or 'nothing is'})"]
+        return None, [f"status {code} is not in the contract ({', '.join(sorted(map(str, responses))) or 'nothing is'})"]
     content = schema.resolve(document, raw).get("content") or {}
     if not content:
-        return []
+        return None, []
     kind = _kind(response)
     media = content.get(kind) or next((m for pattern, m in content.items() if fnmatch.fnmatch(kind, pattern)), None)
     if media is None:
-        return [f"content type {kind or 'missing'} is not in the contract ({', '.join(content)})"]
-    if "json" not in kind or "schema" not in media:
-        return []
+        return None, [f"content type {kind or 'missing'} is not in the contract ({', '.join(content)})"]
+    return (media.get("schema") if "json" in kind else None), []
+
+
+def conforms(document: JsonDict, operation: Operation, response: Response) -> list[str]:
+    """What an answer does that the document doesn't promise."""
+    wanted, found = _promise(document, operation, response)
+    if wanted is None:
+        return found
     try:
         value = response.json()
     except ChainopsError as exc:
         return [exc.message]
-    return schema.problems(document, media["schema"], value)
+    return schema.problems(document, wanted, value)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -301,6 +307,9 @@ class Contract:
             failures.append({"operation": operation.label, "path": path, "problem": exc.message})
             return {**request, "status": None}
         request.update(_answer(response), ms=took)
+        wanted, dummy = _promise(self.document, operation, response)
+        if request["shape"] is not None and wanted is not None:
+            request["shape"] = shape.promised(self.document, wanted, request["shape"])
         if about == "found":
             if not 200 <= response.status < 300:
                 failures.append({"operation": operation.label, "path": path, "problem": f"answered {response.status}"})

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 import typing as t
 
-from .schema import JsonDict, kind
+from .schema import JsonDict, kind, resolve
 
 _IDENTIFIER = re.compile(r"(?:0x)?[0-9a-fA-F]{16,}|\d+|[A-Za-z]{2,8}[0-9A-Za-z]{24,}")
 
@@ -55,6 +55,29 @@ def join(a: JsonDict, b: JsonDict) -> JsonDict:
     if "items" in a or "items" in b:
         shape["items"] = join(a["items"], b["items"]) if "items" in a and "items" in b else a.get("items") or b["items"]
     return shape
+
+
+def promised(document: JsonDict, schema: t.Any, seen: JsonDict) -> JsonDict:
+    """``seen``, widened to what the document promises: fractions where it says ``number``, null where it allows null.
+
+    What was seen once is a narrow witness: the sum of an empty mempool is 0 and looks like an integer, the document knows better.
+    """
+    rule = resolve(document, schema)
+    wide = dict(seen)
+    wanted = rule.get("type")
+    names = [wanted] if isinstance(wanted, str) else list(wanted or [])
+    if "number" in names and "integer" in seen["types"]:
+        wide["types"] = sorted({*wide["types"], "number"} - {"integer"})
+    if "null" in names or rule.get("nullable") is True:
+        wide["types"] = sorted({*wide["types"], "null"})
+    if "fields" in seen:
+        known, rest = rule.get("properties", {}), rule.get("additionalProperties", True)
+        wide["fields"] = {n: promised(document, known.get(n, rest), one) for n, one in seen["fields"].items()}
+    if "items" in seen and "items" in rule:
+        wide["items"] = promised(document, rule["items"], seen["items"])
+    for part in (one for key in ("allOf", "anyOf", "oneOf") for one in rule.get(key, [])):
+        wide = promised(document, part, wide)
+    return wide
 
 
 class Difference(t.NamedTuple):

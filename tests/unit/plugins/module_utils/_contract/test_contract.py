@@ -238,6 +238,30 @@ def test_everything_readable_is_exercised_with_values_the_node_told(node: Node) 
     assert node.methods == {"GET"}
 
 
+@pytest.mark.parametrize(
+    ("schema_", "before", "after", "kinds"),
+    [
+        ({"type": "number"}, 0, 0.5, []),
+        ({"type": "integer"}, 0, 0.5, ["type"]),
+        ({}, 0, 0.5, ["type"]),
+        ({"type": "number"}, 0, "0.5", ["type"]),
+        ({"type": "number", "nullable": True}, 0, None, []),
+        ({"type": ["number", "null"]}, 0, None, []),
+        ({"type": "string"}, "a", None, ["null"]),
+        ({"properties": {"fee": {"$ref": "#/components/schemas/Coins"}}}, {"fee": 0}, {"fee": 0.5}, []),
+        ({"properties": {"other": {"type": "number"}}}, {"fee": 0}, {"fee": 0.5}, ["type"]),
+        ({"additionalProperties": {"type": "number"}}, {"fee": 0}, {"fee": 0.5}, []),
+        ({"items": {"type": "number"}}, [0], [0.5], []),
+        ({"allOf": [{"properties": {"fee": {"type": "number"}}}, {"properties": {"x": {}}}]}, {"fee": 0}, {"fee": 0.5}, []),
+        ({"anyOf": [{"type": "string"}, {"type": "number"}]}, 0, 0.5, []),
+    ],
+)
+def test_the_document_promises_more_than_one_answer_shows(schema_: t.Any, before: t.Any, after: t.Any, kinds: list[str]) -> None:
+    document = {"components": {"schemas": {"Coins": {"type": "number"}}}}
+    witness = shape.promised(document, schema_, shape.of(before))
+    assert [one.kind for one in shape.compare(witness, shape.of(after)) if one.breaking] == kinds
+
+
 def test_unchanged_is_ok(node: Node) -> None:
     assert replayed(node)()["ok"]
 
