@@ -28,7 +28,7 @@ OUT = REPO / "build" / "demo"
 INVENTORY = REPO / "inventories" / "devnet"
 MAX_MISSED = 3
 # How long the node that does not follow the chain is given to begin; a healthy one takes three.
-STALL_SECONDS = 30
+STALL_SECONDS = 15
 START = time.monotonic()
 
 
