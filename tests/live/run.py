@@ -189,9 +189,10 @@ def make_network(python: str, releases: dict[str, t.Any], hosts: list[str]) -> d
     voters = [make_key(f"voter{number}") for number in range(1, VOTERS + 1)]
     proposer = make_key("proposer")
     closer = make_key("closer")
+    stranger = make_key("stranger")
 
     start = float(int(time.time()) - 5)
-    funded = [account["address"] for account in [*voters, proposer, closer] for _ in range(3)]
+    funded = [account["address"] for account in [*voters, proposer, closer, stranger] for _ in range(3)]
     write_json(
         WORK / "genesis.json",
         {
@@ -232,6 +233,7 @@ def make_network(python: str, releases: dict[str, t.Any], hosts: list[str]) -> d
         "voters": voters,
         "proposer": proposer,
         "closer": closer,
+        "stranger": stranger,
     }
     write_json(WORK / "network.json", network)
     return network
@@ -466,8 +468,34 @@ class Live:
         run = playbook("too-early", "chainops.validator.upgrade", *self.arguments(one), timeout=600)
         refused = run.rc != 0 and "0 of 5 yes voters" in run.text()
         self.check("an upgrade without votes is refused, with numbers", refused, f"status {run.rc}; see {run.log}")
-        self.say("five votes, five reviews, five approvals of the implementation")
-        must(playbook("vote", str(HERE / "vote.yml"), *self.arguments(one), timeout=1800), "it can't be voted on")
+        self.gate(one, "proposed", missing="0 of 5 yes voters")
+        self.say("five votes, five reviews, five approvals of the implementation; the gate after each")
+        for kind, stage, missing in (
+            ("vote", "approved_voting", "0 of 5 code reviewers"),
+            ("review", "code_review_passed", "0 of 2 implementation approvals"),
+            ("implementation", "implementation_approved", None),
+        ):
+            ballot = ["-e", json.dumps({"live_kinds": [kind]})]
+            must(playbook(kind, str(HERE / "vote.yml"), *self.arguments(one), *ballot, timeout=900), f"no {kind} gets in")
+            self.gate(one, stage, missing)
+
+    def gate(self, one: dict[str, t.Any], stage: str, missing: str | None) -> None:
+        """Does the gate see this stage, once it has its confirmations, and is it closed by what is `missing`, or open?"""
+        path = WORK / f"gate-{stage}.json"
+        readers = [{"name": name, "url": f"http://{address}:8545"} for name, address in self.addresses().items()]
+        told = {"live_gate_file": str(path), "live_stage": stage, "live_readers": readers}
+        run = playbook(f"gate-{stage}", str(HERE / "gate.yml"), *self.arguments(one), "-e", json.dumps(told), timeout=400)
+        must(run, f"the gate does not get to see the stage {stage}")
+        verdict = json.loads(path.read_text(encoding="utf-8"))["verdict"]
+        closed = missing is not None and not verdict["open"] and any(missing in reason for reason in verdict["reasons"])
+        ok = verdict["stage"] == stage and (closed if missing else verdict["open"])
+        self.check(f"stage {stage}: the gate is {'closed, ' + missing if missing else 'open'}", ok, verdict)
+
+    def aftermath(self, one: dict[str, t.Any]) -> None:
+        """The proposal was executed when the rollout finished; on XAI anybody may mark it as rolled back."""
+        self.gate(one, "executed", missing=None)
+        must(playbook("roll-back", str(HERE / "roll_back.yml"), *self.arguments(one), timeout=300), "it can't be rolled back")
+        self.gate(one, "rolled_back", missing="rolled back at height")
 
     def upgrade(self, one: dict[str, t.Any], before: dict[str, t.Any]) -> None:
         self.say("the upgrade")
@@ -499,6 +527,7 @@ class Live:
         self.check("the verify playbook agrees", run.rc == 0)
         run = must(playbook("again", "chainops.validator.upgrade", *self.arguments(one), timeout=900), "the second run failed")
         self.check("a second run changes nothing", not any(host["changed"] for host in run.recap.values()), run.recap)
+        self.aftermath(one)
 
 
 def write_json(path: pathlib.Path, content: t.Any) -> None:
