@@ -112,6 +112,12 @@ class NodeClient(t.Protocol):
     def transaction(self, txid: str) -> t.Mapping[str, t.Any] | None:
         """``{"state": "pending"|"included", "height": int|None}`` or None when the node doesn't know it."""
 
+    def pending_transactions(self) -> tuple[t.Mapping[str, t.Any], ...] | None:
+        """Whole transactions that the node holds and that are in no block yet, as it would put them into one.
+
+        A bounded number of them, in the node's own order; None where it can't tell.
+        """
+
     def send(self, tx: t.Mapping[str, t.Any]) -> str:
         """Submit a signed transaction; returns its txid. Accepted is not included: ask ``transaction``."""
 

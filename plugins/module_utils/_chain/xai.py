@@ -33,6 +33,8 @@ PACE, ADMIN_PACE = 1.0, 3.0
 PAUSE_AGE = 20.0
 #: Whole blocks asked for at once: most of what a page saves, and the largest blocks still fit into an answer.
 PAGE = 50
+#: Pending transactions asked for at once (more are refused), and in all: what lies beyond that is looked at another time.
+PENDING_PAGE, MAX_PENDING = 500, 2000
 #: The metric in which an XAI node counts double signing by validators it watches.
 _DOUBLE_SIGNS = "xai_validator_double_sign_events_total"
 
@@ -200,6 +202,25 @@ class XaiClient:
         if doc.get("status") == "pending":
             return {"state": "pending", "height": None}
         raise _wrong(self._http.url(path), "neither a block nor a pending transaction", answer)
+
+    def pending_transactions(self) -> tuple[Json, ...] | None:
+        """``GET /transactions``: whole ones, metadata included (``/mempool`` lists the same ones, cut short)."""
+        self._version()
+        path, held = "/transactions", dict[str, Json]()
+        while len(held) < MAX_PENDING:
+            answer = self._get(path, {"limit": PENDING_PAGE, "offset": len(held)})
+            if answer.status == 404:
+                return None
+            doc = _object(expect(answer))
+            listed = doc.get("transactions")
+            if not isinstance(listed, list) or not all(isinstance(tx, dict) for tx in listed):
+                raise _wrong(self._http.url(path), "pending transactions that are not a list of objects")
+            before = len(held)
+            # Blocks that come meanwhile shift the pages: one that is listed twice is still one.
+            held.update((_text(tx, "txid", self._http.url(path)), tx) for tx in listed[:PENDING_PAGE])
+            if len(listed) < PENDING_PAGE or len(held) == before:
+                break
+        return tuple(held.values())[:MAX_PENDING]
 
     def nonce(self, address: str) -> int:
         self._version()

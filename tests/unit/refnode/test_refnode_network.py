@@ -18,6 +18,8 @@ from refnode import release as release_module
 from refnode.block import vote_message
 from refnode_support import ADMIN, KEY, PACKAGE, Net, release, tree
 
+from ansible_collections.chainops.validator.plugins.module_utils._chain.xai import XaiClient
+
 
 @pytest.fixture
 def one(tmp_path):
@@ -191,6 +193,30 @@ def test_accepted_means_relayed(net, one):
         node.start(one)
         other.wait(lambda entry=entry: "block" in other.get(f"/transaction/{entry['txid']}"), 20, "includes it")
         net.at(other.height + 1)
+
+
+def test_what_is_pending_is_shown_whole_by_all_who_hold_it(net, one):
+    started(net, one)
+    for node in net.nodes[2:]:  # two of four make no block
+        node.stop(signal.SIGKILL)
+    entries = [
+        net.members.governance(0, 0, "governance_vote", vote="yes", voting_power=20.0),
+        net.members.transfer(1, 0),
+    ]
+    for entry in entries:
+        assert net.nodes[0].send(entry)[0] == 200
+    for node in net.nodes[:2]:
+        node.wait(lambda node=node: node.get("/transactions")["count"] == 2, 15, "holds both")
+        with XaiClient(node.url) as client:
+            assert list(client.pending_transactions()) == entries
+        assert node.get("/transactions?limit=1&offset=1")["transactions"] == entries[1:]
+        assert node.call("GET", "/transactions?limit=0")[0] == 400
+    for node in net.nodes[2:]:
+        node.start(one, wait=False)
+    with XaiClient(net.nodes[1].url) as client:
+        net.nodes[1].wait(lambda: client.pending_transactions() == (), 30, "has them in a block")
+        height = client.transaction(entries[0]["txid"])["height"]
+        assert entries[0] in client.block(height).transactions
 
 
 def test_writes_are_guarded(net, one):

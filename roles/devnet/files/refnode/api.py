@@ -79,6 +79,7 @@ class Api:
             "/peers/add": {"POST": self.add_peer},
             "/mempool": {"GET": self.mempool},
             "/mempool/stats": {"GET": self.mempool_stats},
+            "/transactions": {"GET": self.pending},
             "/transaction/{txid}": {"GET": self.transaction},
             "/address/{address}/nonce": {"GET": self.nonce},
             "/balance/{address}": {"GET": self.balance},
@@ -369,6 +370,11 @@ class Api:
         if pending is not None:
             return reply({"found": True, "status": "pending", "transaction": pending})
         return reply({"found": False, "error": "Transaction not found"}, 404)
+
+    def pending(self, request: Request) -> Response:
+        limit, offset = _integer(request, "limit", 50, 1, 500), _integer(request, "offset", 0, 0, None)
+        held = list(self.node.chain.mempool.pending.values())
+        return reply({"count": len(held), "limit": limit, "offset": offset, "transactions": held[offset : offset + limit]})
 
     def nonce(self, request: Request, address: str) -> Response:
         chain = self.node.chain

@@ -294,6 +294,16 @@ def _reads() -> dict[str, Schema]:
             query("limit", span(0, 1000, 0), "transactions listed"),
             bad=True,
         ),
+        "/transactions": get(
+            "Pending transactions, whole",
+            "transactions",
+            answer(
+                "A page, in the order they came",
+                record({"count": WHOLE, "limit": WHOLE, "offset": WHOLE, "transactions": array(ref("Transaction"))}),
+            ),
+            *history_pages,
+            bad=True,
+        ),
         "/transaction/{txid}": get(
             "A transaction",
             "transactions",

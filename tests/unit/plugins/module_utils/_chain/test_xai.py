@@ -337,6 +337,74 @@ def test_transaction(answer, expected):
         assert it.transaction("ab") == expected
 
 
+def held_by(pending, pages=None):
+    """``GET /transactions`` of a node that holds these."""
+
+    def answer(headers):
+        asked = {name: int(value) for name, value in urllib.parse.parse_qsl(headers[":query"])}
+        if pages is not None:
+            pages.append((asked["offset"], asked["limit"]))
+        shown = pending[asked["offset"] :][: asked["limit"]]
+        return {"count": len(pending), **asked, "transactions": shown}
+
+    return answer
+
+
+@pytest.mark.parametrize("kind", [fakes.xai, fakes.reference])
+def test_pending_transactions_come_whole(kind):
+    held = [{"txid": "ab", "sender": "TXAIa", "metadata": {"type": "governance_vote", "vote": "yes"}}]
+    with fakes.serving(kind()) as node, client(node) as it:
+        assert it.pending_transactions() is None  # it has no such route
+        node.routes["/transactions"] = held_by([])
+        assert it.pending_transactions() == ()
+        node.routes["/transactions"] = held_by(held)
+        assert it.pending_transactions() == tuple(held)
+
+
+@pytest.mark.parametrize(
+    ("held", "asked", "got"),
+    [
+        (499, [(0, 500)], 499),
+        (500, [(0, 500), (500, 500)], 500),
+        (1200, [(0, 500), (500, 500), (1000, 500)], 1200),
+        (9000, [(0, 500), (500, 500), (1000, 500), (1500, 500)], 2000),
+    ],
+)
+def test_pending_transactions_come_in_pages_and_not_without_end(held, asked, got):
+    pages = []
+    with fakes.serving(fakes.reference()) as node, client(node) as it:
+        node.routes["/transactions"] = held_by([{"txid": f"{number:064x}"} for number in range(held)], pages)
+        found = it.pending_transactions()
+    assert pages == asked
+    assert [tx["txid"] for tx in found] == [f"{number:064x}" for number in range(got)]
+
+
+def test_a_node_that_shows_the_same_page_for_ever_is_not_asked_for_ever():
+    with fakes.serving(fakes.reference()) as node, client(node) as it:
+        node.routes["/transactions"] = {"transactions": [{"txid": f"{number:064x}"} for number in range(500)]}
+        assert len(it.pending_transactions()) == 500
+        assert node.paths().count("/transactions") == 2
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {},
+        {"transactions": "none"},
+        {"transactions": ["ab"]},
+        {"transactions": [{"sender": "a"}]},
+        [],
+        (500, {}),
+        (200, "text/html", b"<p>"),
+    ],
+)
+def test_pending_transactions_that_are_none_are_an_error(answer):
+    with fakes.serving(fakes.reference()) as node, client(node) as it:
+        node.routes["/transactions"] = answer
+        with pytest.raises(HttpError):
+            it.pending_transactions()
+
+
 @pytest.mark.parametrize("answer", [fakes.HTML_404, (404, {"error": "no route"}), {"found": True}, (500, {"found": False})])
 def test_a_transaction_answer_that_is_none_is_an_error(answer):
     with fakes.serving(fakes.xai()) as node, client(node) as it:
