@@ -96,6 +96,9 @@ class NodeClient(t.Protocol):
 
     def status(self) -> NodeStatus: ...
 
+    def tip_height(self) -> int:
+        """The tip's height alone, in one request."""
+
     def block(self, height: int) -> Block:
         """Raises HttpError with status 404 for a height that isn't there."""
 

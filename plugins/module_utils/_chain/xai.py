@@ -126,6 +126,9 @@ class XaiClient:
             clock_offset=clock_offset,
         )
 
+    def tip_height(self) -> int:
+        return _height(self._doc("/block/latest", {"summary": 1}), "block_number", self._http.url("/block/latest"))
+
     def block(self, height: int) -> Block:
         """``GET /blocks/<height>``: the only route on which an XAI node serves whole blocks after a restart."""
         path = f"/blocks/{height}"

@@ -136,13 +136,15 @@ class Policy:
 
     ``thresholds`` replaces single thresholds for our own count (the chain's rule is applied beside it, unchanged).
     ``chain_thresholds`` says what the chain's rule starts from where that isn't XAI's; executed proposals still change it.
-    ``required_stage`` is implementation_approved or executed. ``valid_blocks`` is how long a proof lasts.
+    ``required_stage`` is implementation_approved or executed. ``valid_blocks`` is how long a proof lasts. ``witnesses`` is how
+    many readers must have held the submission, and what counts for it, before it was mined (see ``witness``).
     """
 
     thresholds: t.Mapping[str, t.Any] = dataclasses.field(default_factory=dict)
     chain_thresholds: t.Mapping[str, t.Any] = dataclasses.field(default_factory=dict)
     required_stage: str = APPROVED
     valid_blocks: int = 1000
+    witnesses: int = 0
 
     def as_dict(self) -> dict[str, t.Any]:
         """Canonical: two equal policies have equal dicts."""
@@ -151,6 +153,7 @@ class Policy:
             "chain_thresholds": dict(self.chain_thresholds),
             "required_stage": self.required_stage,
             "valid_blocks": self.valid_blocks,
+            "witnesses": self.witnesses,
         }
 
     @staticmethod
@@ -169,6 +172,9 @@ class Policy:
         blocks = given.setdefault("valid_blocks", 1000)
         if blocks.__class__ is not int or blocks < 1:
             raise InputError(f"policy.valid_blocks is {blocks!r}; expected a number of blocks, 1 or more")
+        witnesses = given.setdefault("witnesses", 0)
+        if witnesses.__class__ is not int or witnesses < 0:
+            raise InputError(f"policy.witnesses is {witnesses!r}; expected a number of readers, 0 or more")
         return Policy(**given)
 
 

@@ -14,7 +14,7 @@ import typing as t
 from .._chain.protocol import NodeClient
 from .._core import canonical
 from .._core.errors import ChainopsError, InputError
-from . import binding, model, replay
+from . import binding, model, replay, witness
 from . import tally as counting
 from .model import Policy, Record, Thresholds
 from .readers import Reading
@@ -26,6 +26,10 @@ _LIMITS = {
     "unsigned_metadata": (
         "this chain's signatures and transaction ids cover neither metadata nor tx_type: a relay could have rewritten a vote "
         "before it was mined; what the readers agree on is what stands in blocks"
+    ),
+    "witnessed_metadata": (
+        "this chain's signatures and transaction ids cover neither metadata nor tx_type: a relay could have rewritten a vote "
+        "before it was mined; the submission and what counts for it had to be held by {witnesses} readers, word for word, before"
     ),
     "declared_power": "voting power is what voters declared; the chain checks it against nothing",
     "no_finality": "no block of this chain is ever final: the height read is only {confirmations} blocks below the tip",
@@ -40,14 +44,18 @@ def judge(
     policy: Policy,
     payload: t.Any = None,
     signature_problems: t.Sequence[str] | None = None,
+    seen: witness.Seen | None = None,
 ) -> tuple[counting.Tally, counting.Verdict]:
     """Tally what was read and decide. ``payload`` is what is about to run; None leaves that to whoever checks the proof.
 
-    ``signature_problems`` is None where nobody verified signatures: then the gate stays closed.
+    ``signature_problems`` is None where nobody verified signatures: then the gate stays closed. ``seen`` is what readers held
+    before it was mined, for a policy that asks for witnesses.
     """
     records = counting.relevant(reading.records, proposal_id)
-    result = counting.tally(records, proposal_id, policy)
+    result = counting.tally(records, proposal_id, policy, None if seen is None else seen.held)
     further = list(reading.problems)
+    if seen is not None and policy.witnesses:
+        further.extend(seen.rewritten)
     if result.submission is None and not further:
         further.extend(
             f"there is a proposal {subject!r}, which looks alike but is another one"
@@ -59,6 +67,8 @@ def judge(
         if signature_problems is None:
             further.append("transaction signatures were not verified")
         further.extend(signature_problems or ())
+        if seen is not None and policy.witnesses and result.policy is not None and not result.policy.ok:
+            further.extend(f"{text}, so it can be no witness" for text in seen.silent)
     if reading.problems:
         # Nothing is known, least of all that the proposal isn't there.
         return result, counting.Verdict(False, "unknown", tuple(further))
@@ -93,8 +103,11 @@ def build(
     confirmations: int,
     payload: t.Any = None,
     signatures_verified: bool,
+    seen: witness.Seen | None = None,
 ) -> dict[str, t.Any]:
     """The document. It is the same, byte for byte, for the same reading."""
+    listed = counting.relevant(reading.records, result.proposal_id)
+    held = seen.held if seen is not None and policy.witnesses else {}
     proof: dict[str, t.Any] = {
         "format": FORMAT,
         "proposal_id": result.proposal_id,
@@ -107,7 +120,8 @@ def build(
             "readers": [answer.as_dict() for answer in reading.answers],
             "problems": list(reading.problems),
         },
-        "transactions": [r.as_dict() for r in counting.relevant(reading.records, result.proposal_id)],
+        "transactions": [r.as_dict() for r in listed],
+        "witnesses": {r.sha256: held[r.sha256] for r in listed if r.subject == result.proposal_id and r.sha256 in held},
         "payload": result.payload,
         "payload_sha256": None if result.payload is None else binding.payload_digest(result.payload),
         "compared_with_sha256": None if payload is None else binding.payload_digest(payload),
@@ -117,21 +131,22 @@ def build(
         "expires_height": None if reading.height is None else reading.height + policy.valid_blocks,
         "signature_scheme": reading.scheme,
         "signatures_verified": signatures_verified,
-        "limits": _limits(reading, confirmations, signatures_verified),
+        "limits": _limits(reading, confirmations, signatures_verified, policy.witnesses),
     }
     proof["sha256"] = canonical.digest(proof)
     return proof
 
 
-def _limits(reading: Reading, confirmations: int, signatures_verified: bool) -> list[str]:
+def _limits(reading: Reading, confirmations: int, signatures_verified: bool, witnesses: int) -> list[str]:
     holds = {
-        "unsigned_metadata": reading.scheme == "xai-legacy",
+        "unsigned_metadata": reading.scheme == "xai-legacy" and not witnesses,
+        "witnessed_metadata": reading.scheme == "xai-legacy" and witnesses > 0,
         "declared_power": True,
         "no_finality": reading.height is not None and not reading.final,
         "single_reader": len(reading.agreed) == 1,
         "unverified": not signatures_verified,
     }
-    return [text.format(confirmations=confirmations) for name, text in _LIMITS.items() if holds[name]]
+    return [text.format(confirmations=confirmations, witnesses=witnesses) for name, text in _LIMITS.items() if holds[name]]
 
 
 # --- checking it again ----------------------------------------------------------------------------------------------------
@@ -162,6 +177,9 @@ class _Proof:
             self.signatures_verified: bool = raw["signatures_verified"]
             self.policy = Policy.from_dict(raw["policy"])
             self.records = tuple(Record.from_dict(item) for item in raw["transactions"])
+            self.witnesses: t.Mapping[str, int] = raw.get("witnesses") or {}
+            if not isinstance(self.witnesses, dict) or any(n.__class__ is not int for n in self.witnesses.values()):
+                raise InputError("the proof's witnesses are not numbers by digest")
             kinds = (
                 (self.proposal_id, str),
                 (self.genesis_hash, str),
@@ -189,7 +207,7 @@ class _Proof:
 
     def own_problems(self, release_sha256: str, arch: str) -> list[str]:
         """What speaks against it before any node is asked: its verdict, recomputed, and what it binds."""
-        result = counting.tally(self.records, self.proposal_id, self.policy)
+        result = counting.tally(self.records, self.proposal_id, self.policy, self.witnesses)
         verdict = counting.decide(result, self.policy)
         found = list(verdict.reasons)
         if self.verdict.get("open") is not True:
@@ -297,6 +315,6 @@ def _compare_with_blocks(
             later.append(record)
     if later and not found:
         records = sorted((*listed.values(), *later), key=lambda record: (record.height, record.index))
-        verdict = counting.decide(counting.tally(records, proof.proposal_id, proof.policy), proof.policy)
+        verdict = counting.decide(counting.tally(records, proof.proposal_id, proof.policy, proof.witnesses), proof.policy)
         found.extend(f"since the proof was made: {reason}" for reason in verdict.reasons)
     return found

@@ -10,7 +10,8 @@ voted; so do we. The node's status field is sticky and wrong after the first cha
 
 Our policy counts again, with exact arithmetic: the last vote of each address, whatever its spelling; what was withdrawn is
 withdrawn; powers below zero, of zero, or that aren't numbers carry nobody; nothing counts after execution or rollback; a second
-submission under the same id voids it. The gate is open only when both say yes.
+submission under the same id voids it. Where the policy asks for witnesses, it counts once more with what lacks them counted
+against, and both must do. The gate is open only when both, the chain's rule and our policy, say yes.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import math
 import typing as t
 
 from .._core import canonical
-from . import model
+from . import model, witness
 from .model import Policy, Record, Thresholds
 
 #: Thresholds that a passed ``protocol_parameter`` proposal may set, and the range the chain allows.
@@ -431,10 +432,15 @@ def _exact_sum(values: t.Iterable[int | float]) -> fractions.Fraction:
 # --- both together --------------------------------------------------------------------------------------------------------
 
 
-def tally(records: t.Sequence[Record], proposal_id: str, policy: Policy) -> Tally:
-    """Count a proposal from governance records in chain order (those of other proposals included: they may change thresholds)."""
+def tally(records: t.Sequence[Record], proposal_id: str, policy: Policy, witnessed: t.Mapping[str, int] | None = None) -> Tally:
+    """Count a proposal from governance records in chain order (those of other proposals included: they may change thresholds).
+
+    ``witnessed`` is how many readers held a content before it was mined, by its digest; matters where the policy asks for it.
+    """
     rule = ChainRule(Thresholds().changed(policy.chain_thresholds))
     account = _Account()
+    needed, held = policy.witnesses, witnessed or {}
+    vouched = _Account() if needed else None
     notes: list[str] = []
     blocking: list[str] = []
     submission = executed = rolled_back = None
@@ -469,6 +475,11 @@ def tally(records: t.Sequence[Record], proposal_id: str, policy: Policy) -> Tall
             executed, chain = record, rule.count(proposal_id)
         else:
             account.take(record)
+            if vouched is not None:
+                enough = held.get(record.sha256, 0) >= needed
+                vouched.take(record if enough else witness.doubted(record))
+                if not enough:
+                    notes.append(f"{_name(record)}: {held.get(record.sha256, 0)} of {needed} witnesses")
     in_force = rule.thresholds
     ours = in_force.changed(policy.thresholds)
     mine: Count | None = None
@@ -476,6 +487,8 @@ def tally(records: t.Sequence[Record], proposal_id: str, policy: Policy) -> Tall
         chain = chain or rule.count(proposal_id)
         try:
             mine = account.count(ours)
+            if vouched is not None:
+                mine = _vouched(mine, vouched.count(ours), held.get(submission.sha256, 0), needed)
         except (TypeError, ValueError, OverflowError) as exc:
             broken = (Check("policy", False, f"a threshold in force can't be computed with: {exc}"),)
             mine = Count(broken, broken, broken)
@@ -496,6 +509,25 @@ def tally(records: t.Sequence[Record], proposal_id: str, policy: Policy) -> Tall
         implementation=tuple(account.implementation.values()),
         notes=tuple(notes),
         blocking=tuple(blocking),
+    )
+
+
+def _vouched(plain: Count, vouched: Count, submission: int, needed: int) -> Count:
+    """Both counts as one, so that witnesses can only make it stricter: each condition as it is where it fails first."""
+
+    def both(ones: tuple[Check, ...], others: tuple[Check, ...]) -> tuple[Check, ...]:
+        words = f", where what fewer than {needed} readers held before it was mined counts against"
+        return tuple(
+            dataclasses.replace(other, text=other.text + words) if one.ok and not other.ok else one
+            for one, other in zip(ones, others)
+        )
+
+    text = f"{submission} of {needed} readers held the submission before it was mined"
+    first = Check("witnesses", submission >= needed, text, submission, needed)
+    return Count(
+        (*both(plain.voting, vouched.voting), first),
+        both(plain.reviews, vouched.reviews),
+        both(plain.implementation, vouched.implementation),
     )
 
 

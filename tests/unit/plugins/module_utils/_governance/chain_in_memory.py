@@ -90,6 +90,7 @@ class Chain:
         self.scheme = scheme
         self.nonces: dict[int, int] = {}
         self.blocks: list[dict[str, t.Any]] = []
+        self.pending: list[dict[str, t.Any]] = []
         self.mine()
 
     def sign(self, who: int, metadata: dict[str, t.Any], **fields: t.Any) -> dict[str, t.Any]:
@@ -117,6 +118,18 @@ class Chain:
         """A block with signed transactions of (who, metadata)."""
         return self.mine(*(self.sign(who, metadata) for who, metadata in acts))
 
+    def hold(self, *acts: tuple[int, dict[str, t.Any]]) -> list[dict[str, t.Any]]:
+        """Signed transactions of (who, metadata), as nodes hold them before they are mined."""
+        self.pending.extend(self.sign(who, metadata) for who, metadata in acts)
+        return self.pending[-len(acts) :]
+
+    def mine_pending(self, rewrite: t.Callable[[dict[str, t.Any]], None] | None = None) -> int:
+        """A block with what is held, which a relay may have rewritten; its height."""
+        txs, self.pending = copy.deepcopy(self.pending), []
+        for tx in txs if rewrite is not None else ():
+            rewrite(tx)
+        return self.mine(*txs)
+
     def submit(self, content: t.Any = None) -> None:
         self.act((9, proposal(content=content)))
 
@@ -141,7 +154,8 @@ class Chain:
 
 
 class Client:
-    """A node that serves the chain. ``lie`` changes a block's raw copy; ``height`` and ``final`` are what it claims."""
+    """A node that serves the chain. ``lie`` changes a block's raw copy, and ``holds`` what it shows as pending (None: it has no
+    such route); ``height`` and ``final`` are what it claims."""
 
     def __init__(
         self,
@@ -154,6 +168,7 @@ class Client:
         stall: threading.Event | None = None,
         error: Exception | None = None,
         validator: str | None = None,
+        holds: t.Callable[[list[dict[str, t.Any]]], list[dict[str, t.Any]] | None] | None = None,
     ) -> None:
         self.api_url = "http://node"
         self.chain = chain
@@ -164,6 +179,7 @@ class Client:
         self.stall = stall
         self.error = error
         self.validator = validator
+        self.holds = holds
         self.served: list[int] = []
         self.sent: list[dict[str, t.Any]] = []
         self.closed = False
@@ -186,6 +202,17 @@ class Client:
             genesis_hash=None, address=self.validator, peers_configured=None, peers_live=None, mempool=None, paused=None,
             mining=None, healthy=True,
         )  # fmt: skip
+
+    def tip_height(self) -> int:
+        self._answer()
+        return self.tip()
+
+    def pending_transactions(self) -> tuple[t.Mapping[str, t.Any], ...] | None:
+        self._answer()
+        held: list[dict[str, t.Any]] | None = copy.deepcopy(self.chain.pending)
+        if self.holds is not None and held is not None:
+            held = self.holds(held)
+        return None if held is None else tuple(held)
 
     def block(self, height: int) -> Block:
         self._answer()
