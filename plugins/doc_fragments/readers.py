@@ -45,6 +45,7 @@ options:
     description:
       - Directory where the module runs in which to keep what readers agreed on, so that the next call reads only new blocks.
       - It is used only where the readers still have the same block, and never for a call that asks for more agreement.
+      - M(chainops.validator.governance_proposal_info) also keeps there what readers held before it was mined.
       - Nothing is kept when omitted.
     type: path
 """

@@ -15,6 +15,9 @@ description:
   - Recomputes the chain's own rule, and counts once more by a policy on top. The gate is open only when both say yes.
   - Says of every "no" what is missing, and by how much.
   - Returns a proof that a host can check again by itself, against its own node.
+  - With O(wait_for), reads again and again, inside the module, until the gate is open or a stage is reached, and says meanwhile
+    in O(progress_file) what is missing. It fails when the time is over, and at once when it can't be reached any more; the
+    failure carries the last answer.
   - Run it on the controller (C(delegate_to=localhost)).
 extends_documentation_fragment:
   - chainops.validator.attributes
@@ -62,10 +65,45 @@ options:
       valid_blocks:
         description: For how many blocks a proof is valid; V(1000) when omitted.
         type: int
+      witnesses:
+        description:
+          - How many of the O(readers) must have held the submission, and every vote, review and implementation vote that counts
+            for it, with exactly this content before it was mined; V(0), the default, asks for none.
+          - Meant for chains whose signatures don't cover what a transaction says, such as XAI, where a relay can rewrite a vote.
+          - What lacks witnesses counts against, with its power, for it may have been a no; a note says how many held it. A
+            submission without them closes the gate, and so does a vote that as many readers held with another content, until its
+            sender votes again.
+          - Readers are looked at while this module runs, four times a second (an XAI node once), and what they hold is kept in
+            O(cache_dir). So let it wait (O(wait_for)) from before the submission, with the same O(cache_dir) as later gates. What
+            nobody looked at in time can't be made up for; it must be cast again.
+          - The nodes must serve C(GET /transactions), as XAI nodes do. But those often pass nothing on before it is mined (then
+            too few readers hold it, and the gate stays closed), and may refuse a block with a transaction that they hold
+            themselves; try it on a test network first.
+        type: int
   timeout:
     description: Seconds to wait for a node's first answer, for each further one, and for a reader that is slower than the others.
     type: float
     default: 10.0
+  wait_for:
+    description:
+      - Wait until the gate is open (V(open)), or until the proposal has reached a stage or a later one.
+      - Without it, the chain is read once, and a closed gate is an answer like any other.
+    type: str
+    choices: [open, proposed, approved_voting, code_review_passed, implementation_approved, executed]
+  wait_timeout:
+    description: Seconds to wait. The reading that is being made then is finished first.
+    type: float
+    default: 600.0
+  wait_interval:
+    description:
+      - Seconds between two readings. Each reads only new blocks, with or without O(cache_dir).
+    type: float
+    default: 5.0
+  progress_file:
+    description:
+      - File that RV(wait) is appended to after every reading, a line of JSON each, for whoever is watching.
+      - The callback P(chainops.validator.timeline#callback) shows what it says while it waits, when told of the same file.
+    type: path
 seealso:
   - module: chainops.validator.governance_proposal
   - module: chainops.validator.governance_vote
@@ -83,6 +121,18 @@ EXAMPLES = r"""
     cache_dir: "{{ lookup('env', 'HOME') }}/.cache/chainops"
   delegate_to: localhost
   register: gate
+
+- name: Wait for the network's decision, and see to it that no relay rewrites a vote
+  chainops.validator.governance_proposal_info:
+    proposal_id: upgrade-2.0.0
+    readers: "{{ readers }}"
+    policy:
+      witnesses: 2
+    wait_for: implementation_approved
+    wait_timeout: 86400
+    progress_file: /tmp/gate.jsonl
+    cache_dir: "{{ lookup('env', 'HOME') }}/.cache/chainops"
+  delegate_to: localhost
 
 - name: Stop unless it may
   ansible.builtin.assert:
@@ -154,6 +204,60 @@ chain_read:
       type: list
       elements: dict
   sample: {height: 900, hash: 1f.., final: true, chain_id: devnet-1, genesis_hash: 0a.., seconds_per_block: 1.0, blocks_read: 12}
+pending:
+  description:
+    - Transactions about the proposal that readers were seen to hold, here or by an earlier call with the same O(cache_dir), and
+      that are in no block that was read; with how many held them.
+    - Empty where nobody looked, without O(cache_dir) and O(policy.witnesses).
+  returned: always
+  type: list
+  elements: dict
+  sample: [{kind: governance_vote, txid: 5b1c.., sender: TXAI1f.., readers: 3}]
+wait:
+  description: What was waited for, and what the last reading said.
+  returned: with O(wait_for)
+  type: dict
+  contains:
+    at:
+      description: When that was.
+      type: str
+    proposal_id:
+      description: The proposal.
+      type: str
+    wait_for:
+      description: What was waited for.
+      type: str
+    waited:
+      description: Seconds up to then.
+      type: float
+    height:
+      description: The pinned height; null where the readers don't agree.
+      type: int
+    stage:
+      description: The stage, as in RV(verdict.stage).
+      type: str
+    missing:
+      description: What is missing, with numbers.
+      type: list
+      elements: str
+    waits:
+      description: What comes by itself, with the height, and the blocks and seconds left, as far as the tally says so.
+      type: list
+      elements: dict
+    pending:
+      description: How many transactions are in RV(pending).
+      type: int
+    text:
+      description: All that in one line.
+      type: str
+  sample:
+    wait_for: open
+    waited: 12.4
+    height: 900
+    stage: proposed
+    missing: ["4 of 5 yes voters (the chain's rule)"]
+    pending: 1
+    text: "waiting for open of 'upgrade-2.0.0': proposed at height 900; 4 of 5 yes voters (the chain's rule)"
 proof:
   description:
     - The document to hand to the hosts. Made also for a closed gate, where it proves that.
@@ -168,68 +272,154 @@ proof_sha256:
   sample: 3b7e1d9a4c60c1f7c7f6f7a54c80ddc4c1c1f9d1b02d6be0d9c3c6c1f3f1a9be
 """
 
+import contextlib
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.chainops.validator.plugins.module_utils._chain import registry
+from ansible_collections.chainops.validator.plugins.module_utils._core.clock import CLOCK, wait_for
+from ansible_collections.chainops.validator.plugins.module_utils._core.errors import InputError, WaitTimeout
 from ansible_collections.chainops.validator.plugins.module_utils._governance import proof as proving
 from ansible_collections.chainops.validator.plugins.module_utils._governance import readers as reading
-from ansible_collections.chainops.validator.plugins.module_utils._governance import signing
+from ansible_collections.chainops.validator.plugins.module_utils._governance import signing, waiting, witness
 from ansible_collections.chainops.validator.plugins.module_utils._governance import tally as counting
-from ansible_collections.chainops.validator.plugins.module_utils._governance.cache import Cache
+from ansible_collections.chainops.validator.plugins.module_utils._governance.cache import Cache, Memory
 from ansible_collections.chainops.validator.plugins.module_utils._governance.model import Policy
 from ansible_collections.chainops.validator.plugins.module_utils._module.base import ArgumentSpec, run
-from ansible_collections.chainops.validator.plugins.module_utils._module.governance import READERS, proposal_facts
+from ansible_collections.chainops.validator.plugins.module_utils._module.governance import READERS, proposal_facts, teller
 
 
-def gate(module: AnsibleModule) -> dict[str, t.Any]:
-    """Read, tally, decide, prove."""
+class Gate:
+    """Reads, tallies, decides and proves, as often as it is asked; ``result`` and ``dead_end`` are of the last time."""
+
+    def __init__(self, options: t.Mapping[str, t.Any]) -> None:
+        signing.require()
+        self.options = options
+        self.policy = Policy.from_dict(options["policy"])
+        self.adapter = registry.adapter(options["chain"])
+        self.readers = [reading.Reader(**reader) for reader in options["readers"]]
+        if self.policy.witnesses > len(self.readers):
+            raise InputError(f"policy.witnesses is {self.policy.witnesses}, but only {len(self.readers)} readers are listed")
+        self.cache = Cache(options["cache_dir"]) if options["cache_dir"] else Memory()
+        self.book = witness.Book()
+        self.watch: witness.Watch | None = None
+        self.read: reading.Reading | None = None
+        self.result: dict[str, t.Any] = {}
+        self.dead_end: list[str] = []
+        self._began = CLOCK.monotonic()
+
+    def client(self, url: str) -> t.Any:
+        return self.adapter.client(url, timeout=self.options["timeout"])
+
+    def watching(self) -> t.ContextManager[t.Any]:
+        """Look at what readers hold while this lasts; not where nobody would ask for it, now or later."""
+        if not self.policy.witnesses and not self.options["cache_dir"]:
+            return contextlib.nullcontext()
+        urls = {reader.name: reader.url for reader in self.readers}
+        every = witness.LOOK_EVERY if self.policy.witnesses else witness.GLANCE_EVERY
+        self.watch = witness.Watch(urls, self.client, self.book, patience=self.options["timeout"], interval=every)
+        return self.watch
+
+    def ask(self) -> counting.Verdict:
+        """Once. The answer is in ``result``."""
+        options, policy, name = self.options, self.policy, self.options["proposal_id"]
+        confirmations = self.adapter.confirmations if options["confirmations"] is None else options["confirmations"]
+        self.read = read = reading.read(
+            self.readers,
+            lambda reader: self.client(reader.url),
+            min_readers=options["min_readers"],
+            confirmations=confirmations,
+            patience=options["timeout"],
+            budget=options["read_timeout"],
+            cache=self.cache,
+        )
+        seen, held = self.remember()
+        mine = counting.relevant(read.records, name)
+        wrong = signing.problems(mine, read.scheme, read.chain_id) if mine else []
+        result, verdict = proving.judge(read, name, policy, options["payload"], wrong, seen)
+        proof = proving.build(
+            read,
+            result,
+            verdict,
+            policy,
+            chain=self.adapter.name,
+            confirmations=confirmations,
+            payload=options["payload"],
+            signatures_verified=wrong == [],
+            seen=seen,
+        )
+        self.result = {
+            "changed": False,
+            "verdict": verdict.as_dict(),
+            "proposal": proposal_facts(result),
+            "tally": result.as_dict(),
+            "chain_read": {
+                "height": read.height,
+                "hash": read.hash,
+                "final": read.final,
+                "chain_id": read.chain_id,
+                "genesis_hash": read.genesis_hash,
+                "seconds_per_block": read.seconds_per_block,
+                "blocks_read": read.blocks_read,
+                "readers": [answer.as_dict() for answer in read.answers],
+            },
+            "pending": held,
+            "proof": proof,
+            "proof_sha256": proof["sha256"],
+        }
+        if options["wait_for"]:
+            waited = CLOCK.monotonic() - self._began
+            self.result["wait"] = waiting.report(
+                options["wait_for"], read, result, verdict, waited=waited, now=CLOCK.stamp(), pending=len(held)
+            )
+            self.dead_end = waiting.dead_end(options["wait_for"], read, result, verdict, options["payload"], wrong)
+        return verdict
+
+    def remember(self) -> tuple[witness.Seen, list[dict[str, t.Any]]]:
+        """Keep what readers were seen to hold; who held what is in blocks now, and what isn't in any."""
+        read, name = self.read, self.options["proposal_id"]
+        silent = self.watch.silent() if self.watch is not None and self.policy.witnesses else ()
+        if read is None or read.genesis_hash is None or read.height is None:
+            return witness.Seen(silent=silent), []
+        mined = {record.txid: record.height for record in reversed(read.records)}
+        if self.options["cache_dir"]:
+            witness.sync(self.book, self.options["cache_dir"], read.genesis_hash, mined, read.height)
+        else:
+            self.book.forget(read.genesis_hash, mined, read.height)
+        urls = [reader.url for reader in self.readers]
+        seen = witness.account(read.records, self.book, read.genesis_hash, urls, name, self.policy.witnesses, silent)
+        return seen, witness.pending(read.records, self.book, read.genesis_hash, name)
+
+
+def act(module: AnsibleModule) -> dict[str, t.Any]:
+    """Ask once, or until it is as wanted; what can't be waited out is a failure that carries the last answer."""
     options = module.params
-    signing.require()
-    policy = Policy.from_dict(options["policy"])
-    adapter = registry.adapter(options["chain"])
-    confirmations = adapter.confirmations if options["confirmations"] is None else options["confirmations"]
-    read = reading.read(
-        [reading.Reader(**reader) for reader in options["readers"]],
-        lambda reader: adapter.client(reader.url, timeout=options["timeout"]),
-        min_readers=options["min_readers"],
-        confirmations=confirmations,
-        patience=options["timeout"],
-        budget=options["read_timeout"],
-        cache=Cache(options["cache_dir"]) if options["cache_dir"] else None,
-    )
-    mine = counting.relevant(read.records, options["proposal_id"])
-    wrong = signing.problems(mine, read.scheme, read.chain_id) if mine else []
-    result, verdict = proving.judge(read, options["proposal_id"], policy, options["payload"], wrong)
-    proof = proving.build(
-        read,
-        result,
-        verdict,
-        policy,
-        chain=adapter.name,
-        confirmations=confirmations,
-        payload=options["payload"],
-        signatures_verified=wrong == [],
-    )
-    return {
-        "changed": False,
-        "verdict": verdict.as_dict(),
-        "proposal": proposal_facts(result),
-        "tally": result.as_dict(),
-        "chain_read": {
-            "height": read.height,
-            "hash": read.hash,
-            "final": read.final,
-            "chain_id": read.chain_id,
-            "genesis_hash": read.genesis_hash,
-            "seconds_per_block": read.seconds_per_block,
-            "blocks_read": read.blocks_read,
-            "readers": [answer.as_dict() for answer in read.answers],
-        },
-        "proof": proof,
-        "proof_sha256": proof["sha256"],
-    }
+    wanted, tell = options["wait_for"], teller(options["progress_file"])
+    if options["wait_interval"] <= 0 or options["wait_timeout"] < 0:
+        raise InputError("wait_interval must be above 0 and wait_timeout at least 0 seconds")
+    gate = Gate(options)
+    why = ""
+    with gate.watching():
+        answers = [gate.ask()]  # what was given wrongly shows here, before anything is waited for
+        if wanted:
+            try:
+                wait_for(
+                    lambda: answers.pop() if answers else gate.ask(),
+                    lambda verdict: waiting.reached(wanted, verdict) or bool(gate.dead_end),
+                    timeout=options["wait_timeout"],
+                    interval=options["wait_interval"],
+                    what=wanted,
+                    progress=lambda verdict: tell(gate.result["wait"]),
+                )
+                why = "; ".join(gate.dead_end) and f"{wanted} can't be reached any more: {'; '.join(gate.dead_end)}"
+            except WaitTimeout as exc:
+                why = f"waited {exc.fields['waited']:.1f} s, and not longer; {gate.result['wait']['text']}"
+            tell(gate.result["wait"])
+    gate.remember()
+    if why:
+        module.fail_json(msg=why, **gate.result)
+    return gate.result
 
 
 def main() -> None:
@@ -246,11 +436,16 @@ def main() -> None:
                 "chain_thresholds": {"type": "dict"},
                 "required_stage": {"type": "str", "choices": ["implementation_approved", "executed"]},
                 "valid_blocks": {"type": "int"},
+                "witnesses": {"type": "int"},
             },
         },
         timeout={"type": "float", "default": 10.0},
+        wait_for={"type": "str", "choices": list(waiting.CHOICES)},
+        wait_timeout={"type": "float", "default": 600.0},
+        wait_interval={"type": "float", "default": 5.0},
+        progress_file={"type": "path"},
     )
-    run(spec.module(), gate)
+    run(spec.module(), act)
 
 
 if __name__ == "__main__":

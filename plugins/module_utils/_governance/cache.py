@@ -72,5 +72,20 @@ class Cache:
         return os.path.join(self.directory, f"governance-{re.sub(r'[^0-9A-Za-z]', '', genesis_hash)[:32]}.json")
 
 
+class Memory(Cache):
+    """The same for the life of this process, where nothing is to be kept."""
+
+    def __init__(self) -> None:
+        super().__init__("")
+        self._known: dict[str, Known] = {}
+
+    def load(self, genesis_hash: str, needed: int) -> Known | None:
+        known = self._known.get(genesis_hash)
+        return known if known is not None and known.readers >= needed else None
+
+    def store(self, known: Known) -> None:
+        self._known[known.genesis_hash] = known
+
+
 def _record(raw: t.Mapping[str, t.Any]) -> Record:
     return record_of(raw["height"], raw["index"], raw["tx"])

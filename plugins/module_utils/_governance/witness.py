@@ -28,8 +28,9 @@ from .._core.http import public_url
 from . import model, replay
 from .model import Record
 
-#: Seconds between two looks at what a reader holds. Nodes that allow less are asked less often, by their own client.
-LOOK_EVERY = 0.5
+#: Seconds between two looks at what a reader holds, and where nobody asks for witnesses yet. A transaction that is mined between
+#: two looks has none. Nodes that allow less are asked less often, by their own client.
+LOOK_EVERY, GLANCE_EVERY = 0.25, 1.0
 #: What was seen is forgotten this many blocks after it was mined, or this many seconds after, when it never was.
 MINED_BLOCKS, PENDING_SECONDS = 1_000_000, 86_400.0
 #: And beyond these numbers (and bytes), the oldest first. For each reader by itself: one that makes things up crowds out nobody.
@@ -140,6 +141,40 @@ def rewritten(
         elif record.subject == proposal_id:
             found[(record.sender.lower(), record.kind)] = None
     return tuple(dict.fromkeys(text for text in found.values() if text is not None))
+
+
+def account(
+    records: t.Sequence[Record],
+    book: Book,
+    genesis_hash: str,
+    readers: t.Iterable[str],
+    proposal_id: str,
+    needed: int,
+    silent: tuple[str, ...] = (),
+) -> Seen:
+    """What is known about the transactions of one proposal; of ``records``, all that were read."""
+    if not needed:
+        return Seen()
+    sightings, contents = book.on(genesis_hash)
+    index = Index(sightings, readers)
+    held = index.counts(record for record in records if record.subject == proposal_id)
+    return Seen(held, rewritten(records, index, contents, proposal_id, needed), silent)
+
+
+def pending(records: t.Iterable[Record], book: Book, genesis_hash: str, proposal_id: str) -> list[dict[str, t.Any]]:
+    """Transactions about a proposal that were held and that are in no block that was read, with how many held them."""
+    mined = {record.txid for record in records}
+    sightings, contents = book.on(genesis_hash)
+    nodes: dict[str, set[str]] = {}
+    for sighting in sightings:
+        if sighting.txid not in mined:
+            nodes.setdefault(sighting.sha256, set()).add(sighting.node)
+    found = []
+    for sha256, held_by in nodes.items():
+        record = _read(contents[sha256])
+        if record is not None and record.subject == proposal_id:
+            found.append({"kind": record.kind, "txid": record.txid, "sender": record.sender, "readers": len(held_by)})
+    return found
 
 
 def _read(content: t.Mapping[str, t.Any]) -> Record | None:
@@ -264,7 +299,7 @@ class Watcher:
 class Watch:
     """Watchers of all readers, each in a thread of its own, from ``with`` to its end; each looks at least once.
 
-    ``patience`` (seconds) is how long a first look is waited for at the end. A reader that doesn't answer has seen nothing.
+    ``patience`` (seconds) is how long a first look may take. A reader that doesn't answer has seen nothing.
     """
 
     def __init__(
@@ -281,23 +316,29 @@ class Watch:
         self._connect = connect
         self._patience = patience
         self._interval = interval
+        self._until = 0.0
         self._over = threading.Event()
         self._looked = {name: threading.Event() for name in readers}
         self._reasons: dict[str, str | None] = dict.fromkeys(readers, _NOT_YET)
 
     def __enter__(self) -> Watch:
+        self._until = self.book.clock.monotonic() + self._patience
         for name, url in self._readers.items():
             threading.Thread(target=self._follow, args=(name, url), name=f"witness {name}", daemon=True).start()
         return self
 
     def __exit__(self, *exc: object) -> None:
-        until = self.book.clock.monotonic() + self._patience
-        for looked in self._looked.values():
-            looked.wait(max(0.0, until - self.book.clock.monotonic()))
+        self._settle()
         self._over.set()
+
+    def _settle(self) -> None:
+        """Wait until each has looked once, while there is patience."""
+        for looked in self._looked.values():
+            looked.wait(max(0.0, self._until - self.book.clock.monotonic()))
 
     def silent(self) -> tuple[str, ...]:
         """Of each reader that can't be a witness now, why."""
+        self._settle()
         return tuple(f"{name} {reason}" for name, reason in self._reasons.items() if reason is not None)
 
     def _follow(self, name: str, url: str) -> None:

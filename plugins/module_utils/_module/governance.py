@@ -12,6 +12,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from .._chain import registry
 from .._chain.protocol import NodeClient
+from .._core import canonical
 from .._core.errors import InputError
 from .._governance import acting, binding, signing
 from .._governance.tally import Tally
@@ -76,6 +77,20 @@ def _key(module: AnsibleModule, key_file: str | None, key_env: str) -> signing.K
 def act(module: AnsibleModule, node: NodeClient, signer: Signer, metadata: t.Any, ledger: acting.Ledger) -> acting.Included:
     """Send what was planned and wait until it is in a block."""
     return acting.submit(node, signer.key, metadata, ledger, timeout=module.params["wait_timeout"], prefix=signer.prefix)
+
+
+def teller(path: str | None) -> t.Callable[[t.Mapping[str, t.Any]], None]:
+    """Appends what it is told to a file, a line of JSON each, for whoever is watching; does nothing without a file."""
+
+    def tell(report: t.Mapping[str, t.Any]) -> None:
+        if path:
+            try:
+                with open(path, "ab") as stream:
+                    stream.write(canonical.dumps(report) + b"\n")
+            except OSError as exc:
+                raise InputError(f"progress_file {path} can't be written: {exc.strerror}") from exc
+
+    return tell
 
 
 def proposal_facts(result: Tally) -> dict[str, t.Any]:

@@ -19,6 +19,7 @@ from refnode.block import vote_message
 from refnode_support import ADMIN, KEY, PACKAGE, Net, release, tree
 
 from ansible_collections.chainops.validator.plugins.module_utils._chain.xai import XaiClient
+from ansible_collections.chainops.validator.plugins.module_utils._governance import replay, witness
 
 
 @pytest.fixture
@@ -211,12 +212,20 @@ def test_what_is_pending_is_shown_whole_by_all_who_hold_it(net, one):
             assert list(client.pending_transactions()) == entries
         assert node.get("/transactions?limit=1&offset=1")["transactions"] == entries[1:]
         assert node.call("GET", "/transactions?limit=0")[0] == 400
+    book = witness.Book()
+    readers = {str(node.number): node.url for node in net.nodes[:3]}
+    with witness.Watch(readers, XaiClient, book, patience=20.0) as watch:
+        assert [text.partition(" ")[0] for text in watch.silent()] == ["3"]
     for node in net.nodes[2:]:
         node.start(one, wait=False)
     with XaiClient(net.nodes[1].url) as client:
         net.nodes[1].wait(lambda: client.pending_transactions() == (), 30, "has them in a block")
         height = client.transaction(entries[0]["txid"])["height"]
-        assert entries[0] in client.block(height).transactions
+        (vote,) = replay.extract(client.block(height))
+        sightings, contents = book.on(client.block_hash(0))
+    assert vote.tx == entries[0] == contents[vote.sha256]
+    assert witness.Index(sightings, readers.values()).witnesses(vote) == 2
+    assert {sighting.node for sighting in sightings} == {i["address"].lower() for i in net.members.identities[:2]}
 
 
 def test_writes_are_guarded(net, one):

@@ -18,6 +18,7 @@ import pytest
 
 testing = pytest.importorskip("ansible.module_utils.testing")
 
+from ansible_collections.chainops.validator.plugins.module_utils._chain import xai_tx
 from ansible_collections.chainops.validator.plugins.module_utils._governance import proof as proving
 from ansible_collections.chainops.validator.plugins.modules import (
     governance_proposal,
@@ -28,8 +29,12 @@ from ansible_collections.chainops.validator.tests.unit.plugins.module_utils._gov
     ID,
     Chain,
     address,
+    implementation,
     key,
     payload,
+    proposal,
+    review,
+    rollback,
     vote,
 )
 
@@ -75,6 +80,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if path == "/blocks":
             asked = {name: int(value) for name, value in urllib.parse.parse_qsl(query)}
             self.answer(200, {"total": len(blocks), "blocks": shown[::-1][asked["offset"] :][: asked["limit"]]})
+        elif path == "/transactions" and self.chain.shows_pending:
+            self.answer(200, {"count": len(self.chain.pending), "transactions": list(self.chain.pending)})
         elif path.startswith("/blocks/") and int(path[8:]) < len(blocks):
             self.answer(200, shown[int(path[8:])])
         elif path.startswith("/address/"):
@@ -230,3 +237,199 @@ def test_the_gate(chain: Chain, node: str, tmp_path: pathlib.Path, capsys: pytes
         assert alone["verdict"]["stage"] == "unknown"
         bad = call(governance_proposal_info, capsys, **{**ask, "policy": {"thresholds": {"voters": 1}}})
         assert bad["failed"] and "unknown threshold 'voters'" in bad["msg"]
+
+
+def reports(path: pathlib.Path) -> list[dict[str, t.Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def in_time(report: pathlib.Path, steps: t.Sequence[t.Callable[[], t.Any]]) -> threading.Thread:
+    """Takes a step after every report, the first one after the first."""
+
+    def take() -> None:
+        for number, step in enumerate(steps, 1):
+            while not report.exists() or len(reports(report)) < number:
+                if over.wait(0.01):
+                    return
+            step()
+
+    over = threading.Event()
+    thread = threading.Thread(target=take, daemon=True)
+    thread.start()
+    return thread
+
+
+@pytest.fixture
+def trio(chain: Chain, node: str) -> t.Iterator[list[dict[str, str]]]:
+    with served(chain) as second, served(chain) as third:
+        yield [{"name": name, "url": url} for name, url in (("a", node), ("b", second), ("c", third))]
+
+
+WAIT = {"proposal_id": ID, "wait_timeout": 60, "wait_interval": 0.02}
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_the_gate_is_waited_for_and_says_what_for(
+    chain: Chain, trio: list[dict[str, str]], tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str], keep: bool
+) -> None:
+    told = tmp_path / "told"
+    helper = in_time(told, [chain.submit, chain.pass_votes, chain.pass_reviews, chain.pass_implementation])
+    options: dict[str, t.Any] = {"cache_dir": str(tmp_path / "c")} if keep else {}
+    found = call(
+        governance_proposal_info, capsys, True, **WAIT, **options, readers=trio, wait_for="open", progress_file=str(told)
+    )
+    helper.join(60)
+    assert (found["verdict"]["open"], found["changed"]) == (True, False), found
+    assert found["wait"]["stage"] == "implementation_approved"
+    assert found["chain_read"]["blocks_read"] < 5  # the last reading read only what was new
+    said = reports(told)
+    assert said[-1] == found["wait"]
+    stages = list(dict.fromkeys(one["stage"] for one in said))
+    assert stages == ["absent", "proposed", "approved_voting", "code_review_passed", "implementation_approved"]
+    voting = next(one for one in said if one["stage"] == "proposed")
+    assert "0 of 5 yes voters (the chain's rule)" in voting["missing"]
+    assert voting["text"].startswith("waiting for open of 'upgrade-2.0.0': proposed at height 1; 0 of 5 yes voters")
+
+
+def test_a_stage_that_was_passed_was_reached(
+    chain: Chain, trio: list[dict[str, str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    chain.submit()
+    chain.pass_votes()
+    for stage in ("proposed", "approved_voting"):
+        found = call(governance_proposal_info, capsys, **WAIT, readers=trio, wait_for=stage)
+        assert (found.get("failed"), found["verdict"]["stage"]) == (None, "approved_voting")
+
+
+def test_a_wait_that_takes_too_long_fails_with_the_last_answer(
+    chain: Chain, trio: list[dict[str, str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    chain.submit()
+    chain.act(*((who, vote()) for who in range(4)))
+    late = call(governance_proposal_info, capsys, **{**WAIT, "wait_timeout": 0.1}, readers=trio, wait_for="approved_voting")
+    assert late["failed"]
+    assert "waiting for approved_voting of 'upgrade-2.0.0': proposed at height 2; 4 of 5 yes voters" in late["msg"]
+    assert late["tally"]["chain"]["stage"] == "proposed"
+    assert proving.check_binding(late["proof"], "ab" * 32, "x86_64") != []
+    assert late["proposal"]["submitted_height"] == 1
+
+
+@pytest.mark.parametrize(
+    ("wanted", "acts", "words"),
+    [
+        ("executed", [(9, rollback())], "executed can't be reached any more: rolled back at height 5"),
+        ("open", [(9, rollback())], "open can't be reached any more: rolled back at height 5"),
+        ("executed", [(9, proposal())], "executed can't be reached any more: the id was submitted again at height 5"),
+    ],
+)
+def test_what_can_not_come_any_more_is_not_waited_for(
+    chain: Chain,
+    trio: list[dict[str, str]],
+    capsys: pytest.CaptureFixture[str],
+    wanted: str,
+    acts: list[tuple[int, dict[str, t.Any]]],
+    words: str,
+) -> None:
+    chain.approve()
+    chain.act(*acts)
+    ended = call(governance_proposal_info, capsys, **{**WAIT, "wait_timeout": 1e6}, readers=trio, wait_for=wanted)
+    assert ended["failed"] and ended["msg"].startswith(words), ended["msg"]
+    assert ended["proof"]["verdict"] == ended["verdict"]
+
+
+def test_another_payload_than_the_approved_one_is_not_waited_for(
+    chain: Chain, trio: list[dict[str, str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    chain.submit()
+    wait = {**WAIT, "wait_timeout": 1e6, "readers": trio, "payload": payload(risk="none")}
+    ended = call(governance_proposal_info, capsys, **wait, wait_for="open")
+    assert ended["failed"] and 'approved is "low", about to run is "none"' in ended["msg"]
+    assert not call(governance_proposal_info, capsys, **wait, wait_for="proposed").get("failed")
+
+
+def test_what_was_given_wrongly_is_not_waited_for(
+    trio: list[dict[str, str]], tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wait = {**WAIT, "wait_timeout": 1e6, "wait_for": "open", "readers": trio}
+    for wrong, words in (
+        ({"readers": [trio[0], trio[0]]}, "is listed twice"),
+        ({"wait_interval": 0}, "wait_interval must be above 0"),
+        ({"policy": {"witnesses": 4}}, "policy.witnesses is 4, but only 3 readers are listed"),
+        ({"progress_file": str(tmp_path)}, "can't be written: Is a directory"),
+    ):
+        found = call(governance_proposal_info, capsys, **{**wait, **t.cast("dict[str, t.Any]", wrong)})
+        assert found["failed"] and words in found["msg"], found["msg"]
+
+
+@pytest.mark.parametrize("rewritten", [False, True])
+def test_votes_are_witnessed_while_the_gate_is_waited_for(
+    trio: list[dict[str, str]],
+    chain: Chain,
+    tmp_path: pathlib.Path,
+    capsys: pytest.CaptureFixture[str],
+    rewritten: bool,
+) -> None:
+    """Each step is taken only once readers were seen to hold what is to be mined."""
+    told = tmp_path / "told"
+    options = {**WAIT, "readers": trio, "policy": {"witnesses": 3}, "cache_dir": str(tmp_path / "c")}
+    chain.scheme, chain.chain_id = xai_tx.LEGACY, None
+    content = payload(chain_id=chain.blocks[0]["hash"])
+
+    def relay(tx: dict[str, t.Any]) -> None:
+        if rewritten and tx["metadata"].get("voting_power") == 19.0:
+            tx["metadata"]["vote"] = "yes"
+
+    def cast(*acts: tuple[int, dict[str, t.Any]]) -> None:
+        chain.hold(*acts)
+        while not told.exists() or reports(told)[-1]["pending"] < len(acts):
+            if over.wait(0.01):
+                return
+        # (all three must have been seen: the report counts transactions, the file who held them)
+        wanted = {tx["txid"] for tx in chain.pending}
+        while any(sum(one["txid"] == txid for one in sightings(tmp_path)) < 3 for txid in wanted):
+            if over.wait(0.01):
+                return
+        chain.mine_pending(relay)
+
+    def act() -> None:
+        cast((9, proposal(content=content)))
+        cast(*((who, vote()) for who in range(5)), (6, vote("no", 19.0)))
+        cast(*((who, review()) for who in range(5)))
+        cast(*((who, implementation()) for who in range(5)))
+
+    over = threading.Event()
+    helper = threading.Thread(target=act, daemon=True)
+    helper.start()
+    stage = "implementation_approved"
+    found = call(governance_proposal_info, capsys, **options, wait_for=stage, progress_file=str(told))
+    over.set()
+    helper.join(60)
+    assert found["verdict"]["stage"] == stage, found["msg"]
+    later = call(governance_proposal_info, capsys, **options)
+    if rewritten:
+        assert not later["verdict"]["open"]
+        assert "was rewritten: 3 readers held it with another metadata" in later["verdict"]["reasons"][0]
+        assert "0 of 3 witnesses" in later["tally"]["notes"][0]
+    else:
+        assert later["verdict"]["open"], later["verdict"]
+        assert set(later["proof"]["witnesses"].values()) == {3}
+        assert proving.check_on_host(later["proof"], "ab" * 32, "x86_64", chain.client()) == []
+    blind = call(governance_proposal_info, capsys, **{**options, "cache_dir": str(tmp_path / "other")})
+    assert "0 of 3 readers held the submission before it was mined (policy)" in blind["verdict"]["reasons"]
+    assert call(governance_proposal_info, capsys, **{**options, "policy": {}})["verdict"]["open"]
+
+
+def sightings(folder: pathlib.Path) -> list[dict[str, t.Any]]:
+    files = list((folder / "c").glob("witness-*.json"))
+    return t.cast("list[dict[str, t.Any]]", json.loads(files[0].read_text())["sightings"]) if files else []
+
+
+def test_readers_that_can_not_tell_what_they_hold_are_named(
+    chain: Chain, capsys: pytest.CaptureFixture[str], trio: list[dict[str, str]]
+) -> None:
+    chain.approve()
+    chain.shows_pending = False
+    found = call(governance_proposal_info, capsys, proposal_id=ID, readers=trio, policy={"witnesses": 1})
+    reasons = found["verdict"]["reasons"]
+    assert "0 of 1 readers held the submission before it was mined (policy)" in reasons
+    assert "b can't tell what it holds before it is mined, so it can be no witness" in reasons

@@ -91,6 +91,7 @@ class Chain:
         self.nonces: dict[int, int] = {}
         self.blocks: list[dict[str, t.Any]] = []
         self.pending: list[dict[str, t.Any]] = []
+        self.shows_pending = True  # over HTTP
         self.mine()
 
     def sign(self, who: int, metadata: dict[str, t.Any], **fields: t.Any) -> dict[str, t.Any]:
