@@ -63,6 +63,17 @@ class Block:
     raw: t.Mapping[str, t.Any]
 
 
+@dataclasses.dataclass(frozen=True)
+class FeatureState:
+    """What one node says of a feature. ``enabled`` is governance's switch as this node has it; ``configured`` whether its own
+    configuration lets it run, ``ready`` whether it does; None where it doesn't tell."""
+
+    name: str
+    enabled: bool
+    configured: bool | None = None
+    ready: bool | None = None
+
+
 @dataclasses.dataclass(frozen=True, order=True)
 class Watermark:
     """The last thing a key signed. Ordered by height, then round, then step; ``address`` names the key."""
@@ -128,6 +139,9 @@ class NodeClient(t.Protocol):
         """The nonce the next transaction of an address must carry (pending ones counted)."""
 
     def equivocations(self) -> tuple[t.Mapping[str, t.Any], ...]: ...
+
+    def feature(self, name: str) -> FeatureState | None:
+        """How this node has a feature that governance switches; None where it doesn't tell."""
 
     def signature_scheme(self) -> str:
         """``full-v1`` (covers everything) or ``xai-legacy`` (covers neither metadata nor tx_type)."""

@@ -23,7 +23,7 @@ from .._core.clock import CLOCK, Clock
 from .._core.errors import ChainopsError, HttpError, Unreachable
 from .._core.http import HttpClient, Response, excerpt, expect
 from . import usage, xai_data, xai_tx
-from .protocol import Block, Layout, NodeStatus, Validator, Watermark
+from .protocol import Block, FeatureState, Layout, NodeStatus, Validator, Watermark
 
 Json = t.Dict[str, t.Any]
 
@@ -35,6 +35,8 @@ PAUSE_AGE = 20.0
 PAGE = 50
 #: Pending transactions asked for at once (more are refused), and in all: what lies beyond that is looked at another time.
 PENDING_PAGE, MAX_PENDING = 500, 2000
+#: The one feature whose state a node tells.
+VISIBLE_FEATURE = "smart_contracts"
 #: The metric in which an XAI node counts double signing by validators it watches.
 _DOUBLE_SIGNS = "xai_validator_double_sign_events_total"
 
@@ -241,6 +243,26 @@ class XaiClient:
         if not isinstance(listed, list) or not all(isinstance(item, dict) for item in listed):
             raise _wrong(self._http.url("/finality/status"), "equivocations that are not a list of objects")
         return tuple(listed)
+
+    def feature(self, name: str) -> FeatureState | None:
+        """Only ``smart_contracts`` shows over HTTP. What a non-mining XAI node says may lag: it takes an execution in only with a
+        later reorganisation or a restart."""
+        if name != VISIBLE_FEATURE:
+            return None
+        self._version()
+        path = "/contracts/governance/status"
+        doc, url = self._maybe(path), self._http.url(path)
+        if doc is None:
+            return None
+        if doc.get("feature_name") != name:
+            raise _wrong(url, f"feature {doc.get('feature_name')!r:.40} instead of {name!r}")
+        enabled = _flag(doc, "governance_enabled", url)
+        if enabled is None:
+            raise _wrong(url, "no governance_enabled")
+        configured, ready = _flag(doc, "config_enabled", url), _flag(doc, "contract_manager_ready", url)
+        if ready and not (enabled and configured):
+            raise _wrong(url, "contract_manager_ready without governance_enabled and config_enabled, which can't be")
+        return FeatureState(name, enabled, configured, ready)
 
     def signature_scheme(self) -> str:
         told = self._version()
@@ -563,6 +585,14 @@ def _text(doc: t.Mapping[str, t.Any], key: str, url: str) -> str:
 def _optional_text(doc: t.Mapping[str, t.Any] | None, key: str) -> str | None:
     value = None if doc is None else doc.get(key)
     return value if isinstance(value, str) and value else None
+
+
+def _flag(doc: Json, key: str, url: str) -> bool | None:
+    """True, false, or None where it is left out."""
+    value = doc.get(key)
+    if value is not None and not isinstance(value, bool):
+        raise _wrong(url, f"{key} {value!r:.40}, which is neither true nor false")
+    return value
 
 
 def _signers(doc: Json, url: str) -> tuple[str, ...] | None:

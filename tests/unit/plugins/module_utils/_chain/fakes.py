@@ -132,6 +132,13 @@ def common(tip: int, chain: str = "a", signers: t.Sequence[str] | None = None) -
         },
         "/metrics": (200, "text/plain; version=0.0.4", b"# HELP x y\nxai_validator_double_sign_events_total 0.0\n"),
         "/csrf-token": {"csrf_token": "tok1", "session_id": "sid"},
+        "/contracts/governance/status": {
+            "success": True,
+            "feature_name": "smart_contracts",
+            "config_enabled": False,
+            "governance_enabled": False,
+            "contract_manager_ready": False,
+        },
     }
     for height in range(tip + 1):
         routes[f"/blocks/{height}"] = block(height, chain, None if signers is None else signers if height else ())

@@ -8,6 +8,7 @@ import urllib.parse
 import pytest
 
 from ansible_collections.chainops.validator.plugins.module_utils._chain import registry, xai
+from ansible_collections.chainops.validator.plugins.module_utils._chain.protocol import FeatureState
 from ansible_collections.chainops.validator.plugins.module_utils._core import clock
 from ansible_collections.chainops.validator.plugins.module_utils._core.errors import HttpError, InputError, Unreachable
 from ansible_collections.chainops.validator.tests.unit.plugins.module_utils._chain import fakes
@@ -61,6 +62,56 @@ def test_version_is_asked_anew_so_that_an_upgrade_shows():
         assert it.status().version == "1.0.0"
         node.routes["/version"]["version"] = "2.0.0"
         assert it.status().version == "2.0.0"
+
+
+@pytest.mark.parametrize("kind", [fakes.xai, fakes.reference])
+def test_a_node_tells_of_one_feature(kind):
+    path = "/contracts/governance/status"
+    with fakes.serving(kind()) as node, client(node) as it:
+        assert it.feature("smart_contracts") == FeatureState("smart_contracts", False, False, False)
+        node.routes[path].update(config_enabled=True, governance_enabled=True, contract_manager_ready=True)
+        assert it.feature("smart_contracts") == FeatureState("smart_contracts", True, True, True)
+        node.routes[path] = {"feature_name": "smart_contracts", "governance_enabled": True}
+        assert it.feature("smart_contracts") == FeatureState("smart_contracts", True)
+        asked = node.paths().count(path)
+        assert it.feature("exchange") is None
+        assert node.paths().count(path) == asked
+        del node.routes[path]
+        assert it.feature("smart_contracts") is None
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        [],
+        {},
+        {"feature_name": "smart_contracts"},
+        {"feature_name": "smart_contracts", "governance_enabled": None},
+        {"feature_name": "smart_contracts", "governance_enabled": "true"},
+        {"feature_name": "smart_contracts", "governance_enabled": 1},
+        {"feature_name": "exchange", "governance_enabled": True},
+        {"governance_enabled": True},
+        {"feature_name": "smart_contracts", "governance_enabled": True, "config_enabled": "yes"},
+        {
+            "feature_name": "smart_contracts",
+            "governance_enabled": False,
+            "config_enabled": True,
+            "contract_manager_ready": True,
+        },
+        (503, {"error": "busy"}),
+        (200, "text/html", b"<html>all fine</html>"),
+        (
+            200,
+            "application/json",
+            b'{"feature_name": "smart_contracts", "governance_enabled": false, "governance_enabled": true}',
+        ),
+    ],
+)
+def test_a_feature_answer_that_is_nonsense_is_refused(answer):
+    with fakes.serving(fakes.reference()) as node, client(node) as it:
+        node.routes["/contracts/governance/status"] = answer
+        with pytest.raises(HttpError):
+            it.feature("smart_contracts")
 
 
 def test_an_old_xai_node_has_no_finality_routes():

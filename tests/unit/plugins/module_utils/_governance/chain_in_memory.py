@@ -257,6 +257,9 @@ class Client:
     def equivocations(self) -> tuple[t.Any, ...]:
         return ()
 
+    def feature(self, name: str) -> None:
+        return None
+
     def signature_scheme(self) -> str:
         self._answer()
         return self.chain.scheme
