@@ -19,6 +19,7 @@ from __future__ import annotations
 import dataclasses
 import fractions
 import math
+import types
 import typing as t
 
 from .._core import canonical
@@ -26,7 +27,7 @@ from . import model, witness
 from .model import Policy, Record, Thresholds
 
 #: Thresholds that a passed ``protocol_parameter`` proposal may set, and the range the chain allows.
-_PARAMETER_RANGES = {"min_voters": (100, 10000), "approval_percent": (51, 90)}
+PARAMETER_RANGES = {"min_voters": (100, 10000), "approval_percent": (51, 90)}
 
 #: Thresholds that a passed ``modify_governance_rules`` proposal may set; the chain checks no range there.
 _RULES = (
@@ -35,6 +36,23 @@ _RULES = (
     "max_individual_power_percent",
     "min_code_reviewers",
     "implementation_approval_percent",
+)
+
+#: Features that a passed ``feature_activation`` proposal may switch, and how an XAI node starts with them.
+FEATURES = types.MappingProxyType(
+    {
+        "airdrops": True,
+        "treasure_hunts": True,
+        "time_capsules": True,
+        "mining_bonuses": True,
+        "social_bonuses": True,
+        "fee_refunds": True,
+        "ai_development_pool": True,
+        "exchange": True,
+        "social_recovery": True,
+        "token_burning": True,
+        "smart_contracts": False,
+    }
 )
 
 
@@ -155,11 +173,27 @@ class _Proposal:
         self.count: Count | None = None  # of what is there now; forgotten with every change
 
 
+@dataclasses.dataclass(frozen=True)
+class Effect:
+    """What an execution did: ``record`` set feature or threshold ``name`` to ``value``; it was ``before``."""
+
+    record: Record
+    kind: str  # FEATURE or THRESHOLD
+    name: str
+    before: t.Any
+    value: t.Any
+
+
+FEATURE, THRESHOLD = "feature", "threshold"
+
+
 class ChainRule:
-    """The chain's governance, replayed record by record. ``thresholds`` are those in force now."""
+    """The chain's governance, replayed record by record. ``thresholds`` and ``features`` are those in force now."""
 
     def __init__(self, thresholds: Thresholds) -> None:
         self.thresholds = thresholds
+        self.features: dict[str, t.Any] = dict(FEATURES)
+        self.effects: list[Effect] = []
         self.changes: list[tuple[Record, str]] = []
         self._proposals: dict[str, _Proposal] = {}
 
@@ -220,23 +254,36 @@ class ChainRule:
         return None
 
     def _take_effect(self, proposal: _Proposal, record: Record) -> None:
-        """Executed proposals may change the very thresholds; all else they do is no concern of a tally."""
+        """Executed proposals may switch features and change the very thresholds; what else they do is not in the replay."""
         payload = proposal.payload
         if not isinstance(payload, dict):
             return
         kind, value = payload.get("proposal_type", proposal.kind), payload.get("new_value")
+        if kind == "feature_activation":
+            feature = payload.get("feature_name")
+            if isinstance(feature, str) and feature in self.features:  # the chain knows no other, and does nothing about them
+                enabled = payload.get("enabled", True)
+                self.effects.append(Effect(record, FEATURE, feature, self.features[feature], enabled))
+                self.features[feature] = enabled
+            return
         name = None
         if kind == "protocol_parameter":
-            lowest, highest = _PARAMETER_RANGES.get(str(payload.get("parameter")), (1, 0))
-            if isinstance(value, int) and lowest <= value <= highest:
+            if threshold_in_range(str(payload.get("parameter")), value):
                 name = str(payload.get("parameter"))
         elif kind == "modify_governance_rules" and payload.get("rule_name") in _RULES:
             name = str(payload.get("rule_name"))
         if name is not None:
+            self.effects.append(Effect(record, THRESHOLD, name, getattr(self.thresholds, name), value))
             self.thresholds = self.thresholds.changed({name: value})
             self.changes.append((record, f"{name} became {value!r} at height {record.height} by proposal {record.subject!r}"))
             for other in self._proposals.values():
                 other.count = None
+
+
+def threshold_in_range(name: str, value: t.Any) -> bool:
+    """Whether a ``protocol_parameter`` proposal could set a threshold to this."""
+    lowest, highest = PARAMETER_RANGES.get(name, (1, 0))
+    return isinstance(value, int) and lowest <= value <= highest
 
 
 def may_change_thresholds(record: Record) -> bool:
