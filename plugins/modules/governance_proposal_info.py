@@ -18,6 +18,7 @@ description:
   - With O(wait_for), reads again and again, inside the module, until the gate is open or a stage is reached, and says meanwhile
     in O(progress_file) what is missing. It fails when the time is over, and at once when it can't be reached any more; the
     failure carries the last answer.
+  - Asks named people besides, where told to (O(approvals)). Each signs one line of text with an SSH key; OpenSSH verifies it.
   - Run it on the controller (C(delegate_to=localhost)).
 extends_documentation_fragment:
   - chainops.validator.attributes
@@ -80,6 +81,71 @@ options:
             too few readers hold it, and the gate stays closed), and may refuse a block with a transaction that they hold
             themselves; try it on a test network first.
         type: int
+  approvals:
+    description:
+      - People whose approval is asked for beside the chain's. The gate is then open only when both say yes.
+      - What they sign is RV(approval.statement), with RV(approval.command). It names the chain, the proposal and the payload's
+        digest, so that a signature is worth nothing for anything else.
+      - Neither a name nor a key counts twice. What doesn't verify is told, and doesn't count.
+      - Needs C(ssh-keygen) where the module runs, of OpenSSH 8.2 or later.
+    type: dict
+    default: {}
+    suboptions: &people
+      required:
+        description: How many must have signed; V(0) asks for nobody.
+        type: int
+        default: 0
+      names:
+        description: People who must be among them, whoever else is.
+        type: list
+        elements: str
+        default: []
+      allowed_signers:
+        description:
+          - File where the module runs that says whose keys are whose, in the format of ssh-keygen(1), section ALLOWED SIGNERS.
+          - C(namespaces="chainops-approval"), C(valid-after), C(valid-before) and C(cert-authority) mean what they always do.
+        type: path
+      signatures:
+        description: What was handed in. A file that isn't there yet is somebody who hasn't signed.
+        type: list
+        elements: dict
+        default: []
+        suboptions:
+          name:
+            description: Whose it is, as O(approvals.allowed_signers) calls them.
+            type: str
+            required: true
+          path:
+            description: File where the module runs that holds the signature.
+            type: path
+          content:
+            description: The signature itself, for where there is no file.
+            type: str
+  break_glass:
+    description:
+      - Lets people open a gate that the chain leaves closed, when votes are all that is missing. It is loud, it ends at a height,
+        and everything that comes of it says so.
+      - It does not stand in for readers that agree, nor for a proposal that was rolled back or submitted twice, nor for a payload
+        that is another one than was submitted, incomplete, or another chain's.
+      - Needs O(payload). What is signed is RV(break_glass.statement), which holds the payload's digest, the reason and the end.
+      - A host takes such a proof only where its own C(/etc/chainops/<instance>/gate.json) says so.
+    type: dict
+    suboptions:
+      reason:
+        description: Why the chain's approval can't be waited for; one line.
+        type: str
+        required: true
+      expires_height:
+        description: The height after which it is worth nothing; above the one that is read, by 5000 blocks at most.
+        type: int
+        required: true
+      approvals:
+        description:
+          - Who must have signed it. At least V(2) are needed, and never fewer people, or others, than O(approvals) asks for.
+          - C(namespaces) in the allowed signers is C(chainops-break-glass) for it.
+        type: dict
+        required: true
+        suboptions: *people
   timeout:
     description: Seconds to wait for a node's first answer, for each further one, and for a reader that is slower than the others.
     type: float
@@ -138,6 +204,21 @@ EXAMPLES = r"""
   ansible.builtin.assert:
     that: gate.verdict.open
     fail_msg: "{{ gate.verdict.reasons | join('; ') }}"
+
+- name: Ask for the chain and two people, Alice among them
+  chainops.validator.governance_proposal_info:
+    proposal_id: upgrade-2.0.0
+    readers: "{{ readers }}"
+    payload: "{{ upgrade_payload }}"
+    approvals:
+      required: 2
+      names: [alice]
+      allowed_signers: /srv/chainops/allowed_signers
+      signatures:
+        - {name: alice, path: /srv/chainops/alice.sig}
+        - {name: bob, content: "{{ bobs_signature }}"}
+  delegate_to: localhost
+  register: gate
 """
 
 RETURN = r"""
@@ -159,6 +240,14 @@ verdict:
       description: Why it is closed, each with what is missing; empty when open.
       type: list
       elements: str
+    break_glass:
+      description: Present only where people opened what the chain leaves closed; C(instead_of) are the chain's reasons.
+      type: dict
+      sample:
+        reason: key leak
+        expires_height: 1200
+        approvers: [alice, bob]
+        instead_of: ["4 of 5 yes voters (the chain's rule)"]
   sample:
     open: false
     stage: proposed
@@ -173,6 +262,46 @@ tally:
   returned: always
   type: dict
   sample: {stage: implementation_approved, chain: {ok: true}, policy: {ok: true}, notes: []}
+approval:
+  description: What people said, or have to sign.
+  returned: always
+  type: dict
+  contains:
+    statement:
+      description: The line to sign, its newline included; null where nobody knows yet what it would be about.
+      type: str
+    statement_sha256:
+      description: Its SHA-256, so that people can compare what they sign.
+      type: str
+    namespace:
+      description: Namespace of the signature.
+      type: str
+    command:
+      description: How to sign it.
+      type: str
+    verdict:
+      description:
+        - Whether enough people did (C(ok)), how many are C(required), the C(names) that must be among them, the C(approvers),
+          the C(reasons) why it isn't so, and the C(problems) of single signatures.
+      type: dict
+  sample:
+    statement: '{"chain_id":"devnet-1","format":"chainops.approval/1","genesis_hash":"0a..",...}'
+    namespace: chainops-approval
+    command: ssh-keygen -Y sign -n chainops-approval -f YOUR_KEY < STATEMENT > YOUR_NAME.sig
+    verdict:
+      ok: false
+      required: 2
+      names: []
+      approvers: [alice]
+      reasons: ["1 of 2 approvals: carol's signature does not verify: it is over another text than this statement"]
+      problems: ["carol's signature does not verify: it is over another text than this statement"]
+break_glass:
+  description:
+    - The same for the break-glass, with its C(reason) and C(expires_height). C(used) says whether it opened the gate; it doesn't
+      where the chain says yes.
+  returned: when O(break_glass) is given
+  type: dict
+  sample: {reason: key leak, expires_height: 1200, used: true, namespace: chainops-break-glass}
 chain_read:
   description: What was read.
   returned: always
@@ -280,14 +409,25 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.chainops.validator.plugins.module_utils._chain import registry
 from ansible_collections.chainops.validator.plugins.module_utils._core.clock import CLOCK, wait_for
 from ansible_collections.chainops.validator.plugins.module_utils._core.errors import InputError, WaitTimeout
+from ansible_collections.chainops.validator.plugins.module_utils._governance import breakglass, people, signing, waiting, witness
 from ansible_collections.chainops.validator.plugins.module_utils._governance import proof as proving
 from ansible_collections.chainops.validator.plugins.module_utils._governance import readers as reading
-from ansible_collections.chainops.validator.plugins.module_utils._governance import signing, waiting, witness
 from ansible_collections.chainops.validator.plugins.module_utils._governance import tally as counting
+from ansible_collections.chainops.validator.plugins.module_utils._governance.approval import Glass
 from ansible_collections.chainops.validator.plugins.module_utils._governance.cache import Cache, Memory
 from ansible_collections.chainops.validator.plugins.module_utils._governance.model import Policy
 from ansible_collections.chainops.validator.plugins.module_utils._module.base import ArgumentSpec, run
-from ansible_collections.chainops.validator.plugins.module_utils._module.governance import READERS, proposal_facts, teller
+from ansible_collections.chainops.validator.plugins.module_utils._module.governance import (
+    PEOPLE,
+    READERS,
+    asked,
+    proposal_facts,
+    teller,
+)
+
+
+def _emergency(glass: dict[str, t.Any]) -> people.Asked:
+    return asked(glass["approvals"], "break_glass.approvals", breakglass.MIN_APPROVERS)
 
 
 class Gate:
@@ -338,6 +478,11 @@ class Gate:
         mine = counting.relevant(read.records, name)
         wrong = signing.problems(mine, read.scheme, read.chain_id) if mine else []
         result, verdict = proving.judge(read, name, policy, options["payload"], wrong, seen)
+        # Signatures are looked for anew each time: people sign while others wait.
+        glass, usual = options["break_glass"], asked(options["approvals"], "approvals")
+        terms = (Glass.from_dict(glass), _emergency(glass)) if glass else ()
+        answer = people.consult(read, result, verdict, policy, options["payload"], usual, *terms)
+        verdict = answer.verdict
         proof = proving.build(
             read,
             result,
@@ -348,12 +493,15 @@ class Gate:
             payload=options["payload"],
             signatures_verified=wrong == [],
             seen=seen,
+            people=answer.carried,
         )
         self.result = {
             "changed": False,
             "verdict": verdict.as_dict(),
             "proposal": proposal_facts(result),
             "tally": result.as_dict(),
+            "approval": answer.approval,
+            **({} if answer.break_glass is None else {"break_glass": answer.break_glass}),
             "chain_read": {
                 "height": read.height,
                 "hash": read.hash,
@@ -362,7 +510,7 @@ class Gate:
                 "genesis_hash": read.genesis_hash,
                 "seconds_per_block": read.seconds_per_block,
                 "blocks_read": read.blocks_read,
-                "readers": [answer.as_dict() for answer in read.answers],
+                "readers": [one.as_dict() for one in read.answers],
             },
             "pending": held,
             "proof": proof,
@@ -425,6 +573,7 @@ def act(module: AnsibleModule) -> dict[str, t.Any]:
 def main() -> None:
     spec = ArgumentSpec(
         READERS,
+        PEOPLE,
         chain={"type": "str", "default": "xai"},
         proposal_id={"type": "str", "required": True},
         payload={"type": "dict"},

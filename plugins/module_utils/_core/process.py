@@ -31,8 +31,9 @@ def run(
     user: int | None = None,
     group: int | None = None,
     check: bool = True,
+    feed: bytes | None = None,
 ) -> Done:
-    """Run to the end. Past ``timeout`` seconds the whole process group is killed.
+    """Run to the end. Past ``timeout`` seconds the whole process group is killed. ``feed`` is what it reads; by default nothing.
 
     Raises CommandFailed when it can't be started, times out, or (with ``check``) exits non-zero.
     """
@@ -48,7 +49,7 @@ def run(
     try:
         process = subprocess.Popen(
             shown,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.DEVNULL if feed is None else subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             env=None if env is None else dict(env),
@@ -59,7 +60,7 @@ def run(
     except OSError as exc:
         raise CommandFailed(f"could not start {shown[0]}: {exc}", argv=shown, code=None, output="") from exc
     try:
-        out, dummy = process.communicate(timeout=timeout)
+        out, dummy = process.communicate(feed, timeout=timeout)
     except subprocess.TimeoutExpired as exc:
         os.killpg(process.pid, signal.SIGKILL)
         out, dummy = process.communicate()

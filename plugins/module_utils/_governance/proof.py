@@ -14,8 +14,9 @@ import typing as t
 from .._chain.protocol import NodeClient
 from .._core import canonical
 from .._core.errors import ChainopsError, InputError
-from . import binding, model, replay, witness
+from . import approval, binding, breakglass, hostgate, model, replay, witness
 from . import tally as counting
+from .approval import Carried, Glass
 from .model import Policy, Record, Thresholds
 from .readers import Reading
 
@@ -104,10 +105,15 @@ def build(
     payload: t.Any = None,
     signatures_verified: bool,
     seen: witness.Seen | None = None,
+    people: t.Mapping[str, t.Any] | None = None,
 ) -> dict[str, t.Any]:
-    """The document. It is the same, byte for byte, for the same reading."""
+    """The document. It is the same, byte for byte, for the same reading.
+
+    ``people`` is what people said besides (``approval``, ``break_glass``), where anybody was asked.
+    """
     listed = counting.relevant(reading.records, result.proposal_id)
     held = seen.held if seen is not None and policy.witnesses else {}
+    people = people or {}
     proof: dict[str, t.Any] = {
         "format": FORMAT,
         "proposal_id": result.proposal_id,
@@ -128,13 +134,19 @@ def build(
         "policy": policy.as_dict(),
         "tally": result.as_dict(),
         "verdict": verdict.as_dict(),
-        "expires_height": None if reading.height is None else reading.height + policy.valid_blocks,
+        "expires_height": None if reading.height is None else _expiry(reading.height, policy, people.get("break_glass")),
         "signature_scheme": reading.scheme,
         "signatures_verified": signatures_verified,
         "limits": _limits(reading, confirmations, signatures_verified, policy.witnesses),
+        **people,
     }
     proof["sha256"] = canonical.digest(proof)
     return proof
+
+
+def _expiry(height: int, policy: Policy, glass: t.Mapping[str, t.Any] | None) -> int:
+    last = height + policy.valid_blocks
+    return last if glass is None else min(last, int(glass["expires_height"]))
 
 
 def _limits(reading: Reading, confirmations: int, signatures_verified: bool, witnesses: int) -> list[str]:
@@ -152,10 +164,20 @@ def _limits(reading: Reading, confirmations: int, signatures_verified: bool, wit
 # --- checking it again ----------------------------------------------------------------------------------------------------
 
 
-class _Proof:
-    """A proof that is what it says it is. Raises InputError for anything else."""
+class _BrokenGlass:
+    """What a proof says of a break-glass: its terms, the payload that was signed, and by whom."""
 
     def __init__(self, raw: t.Any) -> None:
+        self.terms = Glass.from_dict(raw)
+        self.payload: t.Any = raw["payload"]
+        self.carried = Carried.from_dict(raw, "break_glass")
+
+
+class _Proof:
+    """A proof that is what it says it is. Raises InputError for anything else. ``local`` is what the host has of its own."""
+
+    def __init__(self, raw: t.Any, local: hostgate.HostGate | None = None) -> None:
+        self.local = local or hostgate.HostGate()
         if not isinstance(raw, dict) or raw.get("format") != FORMAT:
             raise InputError(f"not a gate proof of format {FORMAT}")
         claimed = raw.get("sha256")
@@ -180,6 +202,8 @@ class _Proof:
             self.witnesses: t.Mapping[str, int] = raw.get("witnesses") or {}
             if not isinstance(self.witnesses, dict) or any(n.__class__ is not int for n in self.witnesses.values()):
                 raise InputError("the proof's witnesses are not numbers by digest")
+            self.approval = Carried.from_dict(raw["approval"], "approval") if "approval" in raw else None
+            self.glass = _BrokenGlass(raw["break_glass"]) if "break_glass" in raw else None
             kinds = (
                 (self.proposal_id, str),
                 (self.genesis_hash, str),
@@ -190,8 +214,8 @@ class _Proof:
             )
             if any(value.__class__ is not kind for value, kind in kinds):
                 raise InputError("the proof lacks what was read: it was made where the readers did not agree")
-            if self.expires != self.height + self.policy.valid_blocks:
-                raise InputError("the proof's expiry is not its height and the policy's valid_blocks")
+            if self.expires != _expiry(self.height, self.policy, raw.get("break_glass")):
+                raise InputError("the proof's expiry is not its height and the policy's valid_blocks, or its break-glass's end")
         except (KeyError, TypeError) as exc:
             raise InputError(f"the proof is incomplete: {type(exc).__name__}: {exc}") from exc
 
@@ -208,19 +232,44 @@ class _Proof:
     def own_problems(self, release_sha256: str, arch: str) -> list[str]:
         """What speaks against it before any node is asked: its verdict, recomputed, and what it binds."""
         result = counting.tally(self.records, self.proposal_id, self.policy, self.witnesses)
-        verdict = counting.decide(result, self.policy)
-        found = list(verdict.reasons)
+        found, payload = self.against(result), result.payload
+        if self.glass is not None:
+            payload = self.glass.payload
+            found += breakglass.term_problems(self.glass.terms, self.height)
         if self.verdict.get("open") is not True:
             found.extend(str(reason) for reason in self.verdict.get("reasons") or ["its verdict is not open"])
         if self.signatures_verified is not True:
             found.append("transaction signatures were not verified when it was made")
         if canonical.digest(result.payload) != canonical.digest(self.payload):
             found.append("the payload it shows is not the one that was submitted")
-        if binding.is_upgrade(result.payload):
-            found.extend(f"the approved payload is incomplete: {text}" for text in binding.problems(result.payload))
-        found.extend(binding.artifact_problems(result.payload, release_sha256, arch))
-        found.extend(binding.chain_problems(result.payload, self.chain_id, self.genesis_hash))
+        if binding.is_upgrade(payload):
+            found.extend(f"the approved payload is incomplete: {text}" for text in binding.problems(payload))
+        found.extend(binding.artifact_problems(payload, release_sha256, arch))
+        found.extend(binding.chain_problems(payload, self.chain_id, self.genesis_hash))
         return list(dict.fromkeys(found))
+
+    def against(self, result: counting.Tally) -> list[str]:
+        """What a tally says against it. People may have opened the gate where votes were missing, and nothing else."""
+        reasons = list(counting.decide(result, self.policy).reasons)
+        softer = self.local.policy_problems(self.policy, result)
+        if self.glass is None:
+            return reasons + softer
+        return [
+            *breakglass.left(reasons, result, self.policy),
+            *softer,
+            *breakglass.payload_problems(self.glass.payload, result, self.chain_id, self.genesis_hash),
+        ]
+
+    def missing_people(self) -> list[str]:
+        """Whether the people that this host asks for have signed, as far as this host can tell."""
+        if self.glass is None:
+            return self.local.approval_problems(self._statement(self.payload), self.approval)
+        text = self._statement(self.glass.payload, self.glass.terms)
+        return self.local.break_glass_problems(text, self.glass.carried)
+
+    def _statement(self, payload: t.Any, glass: Glass | None = None) -> str:
+        digest = binding.payload_digest(payload)
+        return approval.statement(self.chain_id, self.genesis_hash, self.proposal_id, digest, glass)
 
 
 def check_binding(proof: t.Any, release_sha256: str, arch: str) -> list[str]:
@@ -241,6 +290,7 @@ def check_on_host(
     client: NodeClient,
     *,
     chain_thresholds: t.Mapping[str, t.Any] | None = None,
+    local: hostgate.HostGate | None = None,
     each: t.Callable[[int, int], None] | None = None,
 ) -> list[str]:
     """Problems of a proof as the host's own node sees them; empty means valid now. Needs the standard library alone.
@@ -248,12 +298,14 @@ def check_on_host(
     Reads every block of the node from the submission to its tip: the listed transactions must be there with the
     same content, no other one about this proposal or about thresholds, and what came after the proof must not close the gate.
     ``chain_thresholds`` is what this host knows the chain's rule to start from, where that isn't XAI's numbers: whoever made
-    the proof can't soften the rule. ``each(height, last)`` is told of every block. A node that doesn't answer is a problem, never
-    an error.
+    the proof can't soften the rule. ``local`` is what stands on the host (``hostgate``): its policy, the people it asks for,
+    and the chain's rule where ``chain_thresholds`` isn't given; without it no break-glass is taken. ``each(height, last)`` is
+    told of every block. A node that doesn't answer is a problem, never an error.
     """
     try:
-        checked = _Proof(proof)
-        found = checked.softened(chain_thresholds or {}) + checked.own_problems(release_sha256, arch)
+        checked = _Proof(proof, local)
+        known = checked.local.chain_thresholds if chain_thresholds is None else chain_thresholds
+        found = checked.softened(known) + checked.own_problems(release_sha256, arch) or checked.missing_people()
         if not found:
             found = _against_node(checked, client, each)
     except ChainopsError as exc:
@@ -315,6 +367,6 @@ def _compare_with_blocks(
             later.append(record)
     if later and not found:
         records = sorted((*listed.values(), *later), key=lambda record: (record.height, record.index))
-        verdict = counting.decide(counting.tally(records, proof.proposal_id, proof.policy, proof.witnesses), proof.policy)
-        found.extend(f"since the proof was made: {reason}" for reason in verdict.reasons)
+        against = proof.against(counting.tally(records, proof.proposal_id, proof.policy, proof.witnesses))
+        found.extend(f"since the proof was made: {reason}" for reason in against)
     return found

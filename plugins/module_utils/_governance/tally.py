@@ -147,14 +147,21 @@ class Tally:
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """Open or not. Every reason of a closed gate says what is missing, and by how much."""
+    """Open or not. Every reason of a closed gate says what is missing, and by how much.
+
+    ``break_glass`` is there only where people opened a gate that the chain leaves closed.
+    """
 
     open: bool
     stage: str
     reasons: tuple[str, ...]
+    break_glass: t.Mapping[str, t.Any] | None = None
 
     def as_dict(self) -> dict[str, t.Any]:
-        return {"open": self.open, "stage": self.stage, "reasons": list(self.reasons)}
+        said: dict[str, t.Any] = {"open": self.open, "stage": self.stage, "reasons": list(self.reasons)}
+        if self.break_glass is not None:
+            said["break_glass"] = dict(self.break_glass)
+        return said
 
 
 # --- the chain's own rule -------------------------------------------------------------------------------------------------
@@ -615,18 +622,18 @@ def relevant(records: t.Sequence[Record], proposal_id: str) -> tuple[Record, ...
 
 def decide(result: Tally, policy: Policy, further: t.Sequence[str] = ()) -> Verdict:
     """Open only when the chain's rule and our policy both say yes. ``further`` are reasons from elsewhere (readers, binding)."""
-    reasons = list(further)
+    reasons = [*further, *result.blocking, *lacking(result, policy)]
+    return Verdict(not reasons, result.stage, tuple(reasons))
+
+
+def lacking(result: Tally, policy: Policy) -> list[str]:
+    """What the votes leave missing: all that a break-glass may stand in for."""
     if result.submission is None or result.chain is None or result.policy is None:
         what = f"there is no proposal {result.proposal_id!r} on the chain"
-        reasons.append(f"{what} (one that was just submitted counts once its block is final, or has its confirmations)")
-        return Verdict(False, result.stage, tuple(reasons))
-    reasons.extend(result.blocking)
+        return [f"{what} (one that was just submitted counts once its block is final, or has its confirmations)"]
     by_chain = result.chain.missing()
-    for text in by_chain:
-        reasons.append(f"{text} (the chain's rule)")
-    for text in result.policy.missing():
-        if text not in by_chain:
-            reasons.append(f"{text} (policy)")
+    reasons = [f"{text} (the chain's rule)" for text in by_chain]
+    reasons.extend(f"{text} (policy)" for text in result.policy.missing() if text not in by_chain)
     if policy.required_stage == model.EXECUTED and result.executed is None:
         reasons.append("not executed, which the policy requires")
-    return Verdict(not reasons, result.stage, tuple(reasons))
+    return reasons

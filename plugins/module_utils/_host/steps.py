@@ -21,6 +21,7 @@ from .._chain.registry import adapter as chain_adapter
 from .._core import canonical, files
 from .._core.clock import CLOCK, Clock
 from .._core.errors import ChainopsError, HttpError, IntegrityError, Refused, Unreachable, WaitTimeout
+from .._governance import hostgate
 from .._governance.proof import check_on_host
 from .._state import migration, retention, watermark
 from .._state import restore as state_restore
@@ -43,12 +44,13 @@ FREEZE_GOAL = 0.3
 class HostEffects:
     """The real effects. ``plan`` is a checked plan; everything else is read from its body."""
 
-    def __init__(self, plan: turn.Plan, home: Home, *, clock: Clock = CLOCK) -> None:
+    def __init__(self, plan: turn.Plan, home: Home, *, clock: Clock = CLOCK, gate_dir: str = hostgate.DIRECTORY) -> None:
         body = plan.body
         self.plan = plan
         self.body = body
         self.home = home
         self.clock = clock
+        self.gate_dir = gate_dir  # never from the plan: whoever asks must not say where the host's own policy stands
         self.adapter: ChainAdapter = chain_adapter(str(body["chain"]))
         self.service = services.make(body["service"], home)
         self.roots = tuple(state_snapshot.Root(str(r["name"]), str(r["path"])) for r in body["roots"])
@@ -249,13 +251,18 @@ class HostEffects:
         """Forward needs a proof that is valid now; putting back needs only that the host was changed under one."""
         if self.plan.direction == "back":
             return {"proof_sha256": self.body.get("proof_sha256")}
+        local = hostgate.load(self.home.instance, self.gate_dir)
+        proof = dict(self.body["proof"])
         client = self._client()
         try:
-            found = check_on_host(dict(self.body["proof"]), str(self.new["sha256"]), os.uname().machine, client)
+            found = check_on_host(proof, str(self.new["sha256"]), os.uname().machine, client, local=local)
         finally:
             client.close()
         problems.extend(f"governance proof: {item}" for item in found)
-        return {"proof_sha256": canonical.digest(self.body["proof"])}
+        facts: dict[str, t.Any] = {"proof_sha256": canonical.digest(proof)}
+        if "break_glass" in proof:
+            facts["break_glass"] = {name: proof["break_glass"].get(name) for name in ("reason", "expires_height")}
+        return facts
 
     def _check_drain(self, context: Context, problems: list[str]) -> dict[str, t.Any]:
         receipts = self.body["drain_receipts"]

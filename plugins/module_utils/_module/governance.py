@@ -14,7 +14,7 @@ from .._chain import registry
 from .._chain.protocol import NodeClient
 from .._core import canonical
 from .._core.errors import InputError
-from .._governance import acting, binding, signing
+from .._governance import acting, approval, binding, people, signing
 from .._governance.tally import Tally
 from .base import Options
 
@@ -41,6 +41,36 @@ SIGNING: Options = {
     "key_env": {"type": "str", "default": "CHAINOPS_SIGNING_KEY", "no_log": False},
     "network": {"type": "str", "default": "testnet", "choices": ["testnet", "mainnet"]},
     "wait_timeout": {"type": "float", "default": 120.0},
+}
+
+#: People who approve beside the chain; the module that has them documents them.
+_PEOPLE: Options = {
+    "required": {"type": "int", "default": 0},
+    "names": {"type": "list", "elements": "str", "default": []},
+    "allowed_signers": {"type": "path"},
+    "signatures": {
+        "type": "list",
+        "elements": "dict",
+        "default": [],
+        "options": {
+            "name": {"type": "str", "required": True},
+            "path": {"type": "path"},
+            "content": {"type": "str"},
+        },
+        "mutually_exclusive": [("path", "content")],
+        "required_one_of": [("path", "content")],
+    },
+}
+PEOPLE: Options = {
+    "approvals": {"type": "dict", "default": {}, "apply_defaults": True, "options": _PEOPLE},
+    "break_glass": {
+        "type": "dict",
+        "options": {
+            "reason": {"type": "str", "required": True},
+            "expires_height": {"type": "int", "required": True},
+            "approvals": {"type": "dict", "required": True, "options": _PEOPLE},
+        },
+    },
 }
 
 _PREFIXES = {"testnet": "TXAI", "mainnet": "XAI"}
@@ -91,6 +121,34 @@ def teller(path: str | None) -> t.Callable[[t.Mapping[str, t.Any]], None]:
                 raise InputError(f"progress_file {path} can't be written: {exc.strerror}") from exc
 
     return tell
+
+
+def asked(options: t.Mapping[str, t.Any], where: str, least: int = 0) -> people.Asked:
+    """People as the PEOPLE options name them. A signature that isn't there yet is no error: nobody has signed, then."""
+    given = []
+    for number, one in enumerate(options["signatures"]):
+        name = approval.require_name(one["name"], f"{where}.signatures[{number}].name")
+        text, problem = one["content"], None
+        if text is None:
+            try:
+                text = _content(one["path"], approval.MAX_SIGNATURE).decode("utf-8", "replace")
+            except OSError as exc:
+                problem = f"{one['path']} can't be read: {exc.strerror}"
+        given.append(approval.Signature(name, text, problem))
+    signers, demand = None, approval.Demand.from_dict(options, where, least)
+    if options["allowed_signers"] is not None and demand.required:
+        try:
+            signers = _content(options["allowed_signers"], approval.MAX_SIGNERS)
+        except OSError as exc:
+            path = options["allowed_signers"]
+            raise InputError(f"{where}.allowed_signers: {path} can't be read: {exc.strerror}", path=path) from exc
+    return people.Asked(demand, tuple(given), signers)
+
+
+def _content(path: str, most: int) -> bytes:
+    """A file's content, cut just past what is too much."""
+    with open(path, "rb") as stream:
+        return stream.read(most + 1)
 
 
 def proposal_facts(result: Tally) -> dict[str, t.Any]:
