@@ -204,8 +204,9 @@ def test_without_ssh_keygen_it_says_what_to_install(monkeypatch: pytest.MonkeyPa
 
 
 def test_temporary_files_are_gone_afterwards(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = signed("alice", TEXT)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    asked(signed("alice", TEXT))
+    asked(given)
     assert list(tmp_path.iterdir()) == []
     assert stat.S_IMODE(os.stat(key_of("alice")).st_mode) == 0o600
 
