@@ -31,6 +31,16 @@ options:
     ini:
       - section: callback_chainops_timeline
         key: events
+  progress:
+    description:
+      - Show what is appended to this file while a task is still waiting, where it says something new. Give the same path to
+        O(chainops.validator.governance_proposal_info#module:progress_file); the role C(govern) takes it from the environment.
+    type: path
+    env:
+      - name: CHAINOPS_TIMELINE_PROGRESS
+    ini:
+      - section: callback_chainops_timeline
+        key: progress
   every_task:
     description: Show every task that changed something, not only the stations.
     type: bool
@@ -43,6 +53,9 @@ options:
 """
 
 import json
+import os
+import re
+import threading
 import time
 
 from ansible import constants as C
@@ -91,7 +104,9 @@ def told(module, result):
         kept = "kept" if verdict.get("ok") else "BROKEN"
         return f"{kept}, {verdict.get('exercised')} of {verdict.get('operations')} operations{first(verdict.get('reasons'))}"
     if module == "governance_proposal_info" and isinstance(verdict, dict):
-        return f"{'open' if verdict.get('open') else 'CLOSED'}{first(verdict.get('reasons'))}"
+        waited = (result.get("wait") or {}).get("waited")
+        after = f" after {number(waited)}" if waited is not None else ""
+        return f"{'open' if verdict.get('open') else 'CLOSED'}{after}{first(verdict.get('reasons'))}"
     if module == "monitoring_info":
         return "well" if result.get("ok") else f"{len(result.get('problems') or [])} problems{first(result.get('problems'))}"
     if module == "network_info":
@@ -117,6 +132,43 @@ def first(reasons):
     return f": {reasons[0]}" if reasons else ""
 
 
+class Progress:
+    """What others append to a file, a line of JSON each, from now on. Heights, times and countdowns are nothing new."""
+
+    SAME = ("at", "waited", "height", "text")
+    COUNTDOWN = re.compile(r"\d+(\.\d+)?(?= (blocks?|s|seconds?)\b)")
+
+    def __init__(self, path):
+        self._path = path
+        self._place = os.path.getsize(path) if os.path.exists(path) else 0
+        self._last = None
+
+    def news(self):
+        """Texts that are new; whole lines only. A file that is gone, or holds something else, has none."""
+        try:
+            with open(self._path, "rb") as stream:
+                stream.seek(self._place)
+                data = stream.read()
+        except OSError:
+            return []
+        data = data[: data.rfind(b"\n") + 1]
+        self._place += len(data)
+        texts = []
+        for line in data.splitlines():
+            try:
+                said = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(said, dict) and isinstance(said.get("text"), str):
+                waits = [wait.get("what") for wait in said.get("waits") or () if isinstance(wait, dict)]
+                missing = [self.COUNTDOWN.sub("some", str(text)) for text in said.get("missing") or ()]
+                what = {**{key: value for key, value in said.items() if key not in self.SAME}, "waits": waits, "missing": missing}
+                if what != self._last:
+                    texts.append(said["text"])
+                self._last = what
+        return texts
+
+
 class CallbackModule(CallbackBase):
     CALLBACK_VERSION = 2.0
     CALLBACK_TYPE = "notification"  # so that it can be enabled beside another one; as stdout_callback it works all the same
@@ -128,6 +180,7 @@ class CallbackModule(CallbackBase):
         self._began = time.monotonic()
         self._tasks = {}
         self._play = None
+        self._ended = threading.Event()
 
     # -- lines -----------------------------------------------------------------------------------------------------------
 
@@ -165,10 +218,22 @@ class CallbackModule(CallbackBase):
             return None
         return data
 
+    def _follow(self, path):
+        progress = Progress(path)
+
+        def watch():
+            while not self._ended.wait(0.5):
+                for text in progress.news():
+                    self._line("localhost", "waiting", text, "note")
+
+        threading.Thread(target=watch, name="timeline", daemon=True).start()
+
     # -- events ----------------------------------------------------------------------------------------------------------
 
     def v2_playbook_on_start(self, playbook):
         self._began = time.monotonic()
+        if self.get_option("progress"):
+            self._follow(self.get_option("progress"))
 
     def v2_playbook_on_play_start(self, play):
         name = play.get_name().strip()
@@ -226,6 +291,7 @@ class CallbackModule(CallbackBase):
         self._line("", "──", "no host matched", "note")
 
     def v2_playbook_on_stats(self, stats):
+        self._ended.set()
         bad = sorted(h for h in stats.processed if stats.failures.get(h) or stats.dark.get(h))
         changed = sorted(h for h in stats.processed if stats.changed.get(h))
         words = f"ended with trouble on {', '.join(bad)}" if bad else f"ended well; changed: {', '.join(changed) or 'nothing'}"
