@@ -66,6 +66,21 @@ options:
       valid_blocks:
         description: For how many blocks a proof is valid; V(1000) when omitted.
         type: int
+      voting_period:
+        description: For how many blocks after the submission votes count for us, and the gate waits; V(0) when omitted.
+        type: int
+      timelock:
+        description:
+          - For how many blocks our count must have held, without a break, before the gate opens; V(0) when omitted.
+          - An approval that was withdrawn and given again begins anew.
+        type: int
+      power:
+        description:
+          - V(lesser), the default, counts a vote or review with what its sender declared, and never with more than it held at the
+            height that was read, where that follows from the blocks. V(declared) believes it.
+          - It is about our own count. The chain's rule is applied as the chain applies it.
+        type: str
+        choices: [lesser, declared]
       witnesses:
         description:
           - How many of the O(readers) must have held the submission, and every vote, review and implementation vote that counts
@@ -586,6 +601,9 @@ def main() -> None:
                 "required_stage": {"type": "str", "choices": ["implementation_approved", "executed"]},
                 "valid_blocks": {"type": "int"},
                 "witnesses": {"type": "int"},
+                "voting_period": {"type": "int"},
+                "timelock": {"type": "int"},
+                "power": {"type": "str", "choices": ["lesser", "declared"]},
             },
         },
         timeout={"type": "float", "default": 10.0},

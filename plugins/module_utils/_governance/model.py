@@ -21,6 +21,9 @@ ROLLBACK = "rollback_change"
 #: ``metadata.type`` of the transactions that the chain takes for governance.
 KINDS = (PROPOSAL, VOTE, REVIEW, IMPLEMENTATION, EXECUTION, ROLLBACK)
 
+#: Those by which addresses say what they think; the last word of each counts.
+VOICES = frozenset((VOTE, REVIEW, IMPLEMENTATION))
+
 #: What of a transaction is read and compared. Nodes may add fields of their own (confirmations, say); those mean nothing here.
 CONTENT = (
     "txid",
@@ -47,6 +50,10 @@ REVIEWED = "code_review_passed"
 APPROVED = "implementation_approved"
 EXECUTED = "executed"
 ROLLED_BACK = "rolled_back"
+
+#: Which power counts for us (``Policy.power``).
+LESSER = "lesser"
+DECLARED = "declared"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,6 +145,9 @@ class Policy:
     ``chain_thresholds`` says what the chain's rule starts from where that isn't XAI's; executed proposals still change it.
     ``required_stage`` is implementation_approved or executed. ``valid_blocks`` is how long a proof lasts. ``witnesses`` is how
     many readers must have held the submission, and what counts for it, before it was mined (see ``witness``).
+    ``voting_period`` is for how many blocks after the submission votes count for us; ``timelock`` for how many blocks our count
+    must have held without a break; 0 is neither. ``power`` is the lesser of declared and held, where the chain can tell what was
+    held, or as declared.
     """
 
     thresholds: t.Mapping[str, t.Any] = dataclasses.field(default_factory=dict)
@@ -145,6 +155,9 @@ class Policy:
     required_stage: str = APPROVED
     valid_blocks: int = 1000
     witnesses: int = 0
+    voting_period: int = 0
+    timelock: int = 0
+    power: str = LESSER
 
     def as_dict(self) -> dict[str, t.Any]:
         """Canonical: two equal policies have equal dicts."""
@@ -154,6 +167,9 @@ class Policy:
             "required_stage": self.required_stage,
             "valid_blocks": self.valid_blocks,
             "witnesses": self.witnesses,
+            "voting_period": self.voting_period,
+            "timelock": self.timelock,
+            "power": self.power,
         }
 
     @staticmethod
@@ -169,12 +185,14 @@ class Policy:
         stage = given.setdefault("required_stage", APPROVED)
         if stage not in (APPROVED, EXECUTED):
             raise InputError(f"policy.required_stage is {stage!r}; expected {APPROVED} or {EXECUTED}")
-        blocks = given.setdefault("valid_blocks", 1000)
-        if blocks.__class__ is not int or blocks < 1:
-            raise InputError(f"policy.valid_blocks is {blocks!r}; expected a number of blocks, 1 or more")
-        witnesses = given.setdefault("witnesses", 0)
-        if witnesses.__class__ is not int or witnesses < 0:
-            raise InputError(f"policy.witnesses is {witnesses!r}; expected a number of readers, 0 or more")
+        power = given.setdefault("power", LESSER)
+        if power not in (LESSER, DECLARED):
+            raise InputError(f"policy.power is {power!r}; expected {LESSER} or {DECLARED}")
+        for name, least, default in (("valid_blocks", 1, 1000), ("voting_period", 0, 0), ("timelock", 0, 0), ("witnesses", 0, 0)):
+            value = given.setdefault(name, default)
+            if value.__class__ is not int or value < least:
+                what = "readers" if name == "witnesses" else "blocks"
+                raise InputError(f"policy.{name} is {value!r}; expected a number of {what}, {least} or more")
         return Policy(**given)
 
 

@@ -9,6 +9,7 @@ node of their own (``check_on_host``). Signatures are checked where it is made, 
 
 from __future__ import annotations
 
+import dataclasses
 import typing as t
 
 from .._chain.protocol import NodeClient
@@ -33,6 +34,7 @@ _LIMITS = {
         "before it was mined; the submission and what counts for it had to be held by {witnesses} readers, word for word, before"
     ),
     "declared_power": "voting power is what voters declared; the chain checks it against nothing",
+    "held_power": "what voters hold was counted by the readers, from blocks since the first; a host does not count it again",
     "no_finality": "no block of this chain is ever final: the height read is only {confirmations} blocks below the tip",
     "single_reader": "one reader alone was believed",
     "unverified": "transaction signatures were not verified",
@@ -53,7 +55,16 @@ def judge(
     before it was mined, for a policy that asks for witnesses.
     """
     records = counting.relevant(reading.records, proposal_id)
-    result = counting.tally(records, proposal_id, policy, None if seen is None else seen.held)
+    result = counting.tally(
+        records,
+        proposal_id,
+        policy,
+        None if seen is None else seen.held,
+        held=reading.held,
+        height=reading.height,
+        pace=reading.seconds_per_block,
+    )
+    result = dataclasses.replace(result, waits=(*result.waits, *_activation(result.payload, reading)))
     further = list(reading.problems)
     if seen is not None and policy.witnesses:
         further.extend(seen.rewritten)
@@ -81,17 +92,17 @@ def _judge_payload(approved: t.Any, running: t.Any, reading: Reading) -> list[st
     if binding.is_upgrade(approved):
         found.extend(f"the approved payload is incomplete: {text}" for text in binding.problems(approved))
         found.extend(binding.chain_problems(approved, reading.chain_id, reading.genesis_hash))
-        height = approved.get("activation_height")
-        if height.__class__ is int and reading.height is not None and reading.height < height:
-            left = height - reading.height
-            found.append(f"activation height {height} is {left} blocks away{_eta(left, reading.seconds_per_block)}")
     if running is not None:
         found.extend(f"about to run is not what was approved: {text}" for text in binding.differences(approved, running))
     return found
 
 
-def _eta(blocks: int, pace: float | None) -> str:
-    return f", about {blocks * pace:.0f} s" if pace is not None and pace > 0 else ""
+def _activation(approved: t.Any, reading: Reading) -> list[counting.Wait]:
+    height = approved.get("activation_height") if binding.is_upgrade(approved) else None
+    if height.__class__ is not int or reading.height is None or reading.height >= height:
+        return []
+    why = f"activation height {height} is"
+    return [counting.Wait.until(counting.ACTIVATION, why, height, reading.height, reading.seconds_per_block)]
 
 
 def build(
@@ -127,6 +138,7 @@ def build(
             "problems": list(reading.problems),
         },
         "transactions": [r.as_dict() for r in listed],
+        "held": _held_by(listed, reading.held),
         "witnesses": {r.sha256: held[r.sha256] for r in listed if r.subject == result.proposal_id and r.sha256 in held},
         "payload": result.payload,
         "payload_sha256": None if result.payload is None else binding.payload_digest(result.payload),
@@ -137,11 +149,19 @@ def build(
         "expires_height": None if reading.height is None else _expiry(reading.height, policy, people.get("break_glass")),
         "signature_scheme": reading.scheme,
         "signatures_verified": signatures_verified,
-        "limits": _limits(reading, confirmations, signatures_verified, policy.witnesses),
+        "limits": _limits(reading, confirmations, signatures_verified, policy),
         **people,
     }
     proof["sha256"] = canonical.digest(proof)
     return proof
+
+
+def _held_by(listed: t.Iterable[Record], held: t.Mapping[str, float] | None) -> dict[str, float] | None:
+    """What the voters and reviewers among these held."""
+    if held is None:
+        return None
+    senders = {record.sender.lower() for record in listed if record.kind in (model.VOTE, model.REVIEW)}
+    return {who: held[who] for who in sorted(senders) if who in held}
 
 
 def _expiry(height: int, policy: Policy, glass: t.Mapping[str, t.Any] | None) -> int:
@@ -149,11 +169,13 @@ def _expiry(height: int, policy: Policy, glass: t.Mapping[str, t.Any] | None) ->
     return last if glass is None else min(last, int(glass["expires_height"]))
 
 
-def _limits(reading: Reading, confirmations: int, signatures_verified: bool, witnesses: int) -> list[str]:
+def _limits(reading: Reading, confirmations: int, signatures_verified: bool, policy: Policy) -> list[str]:
+    witnesses, counted = policy.witnesses, policy.power == model.LESSER and reading.held is not None
     holds = {
         "unsigned_metadata": reading.scheme == "xai-legacy" and not witnesses,
         "witnessed_metadata": reading.scheme == "xai-legacy" and witnesses > 0,
-        "declared_power": True,
+        "declared_power": not counted,
+        "held_power": counted,
         "no_finality": reading.height is not None and not reading.final,
         "single_reader": len(reading.agreed) == 1,
         "unverified": not signatures_verified,
@@ -202,6 +224,11 @@ class _Proof:
             self.witnesses: t.Mapping[str, int] = raw.get("witnesses") or {}
             if not isinstance(self.witnesses, dict) or any(n.__class__ is not int for n in self.witnesses.values()):
                 raise InputError("the proof's witnesses are not numbers by digest")
+            self.held: t.Mapping[str, float] | None = raw["held"]
+            if self.held is not None and (
+                not isinstance(self.held, dict) or any(n.__class__ not in (int, float) for n in self.held.values())
+            ):
+                raise InputError("the proof's holdings are not numbers by address")
             self.approval = Carried.from_dict(raw["approval"], "approval") if "approval" in raw else None
             self.glass = _BrokenGlass(raw["break_glass"]) if "break_glass" in raw else None
             kinds = (
@@ -231,7 +258,7 @@ class _Proof:
 
     def own_problems(self, release_sha256: str, arch: str) -> list[str]:
         """What speaks against it before any node is asked: its verdict, recomputed, and what it binds."""
-        result = counting.tally(self.records, self.proposal_id, self.policy, self.witnesses)
+        result = self.tally(self.records, self.height)
         found, payload = self.against(result), result.payload
         if self.glass is not None:
             payload = self.glass.payload
@@ -247,6 +274,16 @@ class _Proof:
         found.extend(binding.artifact_problems(payload, release_sha256, arch))
         found.extend(binding.chain_problems(payload, self.chain_id, self.genesis_hash))
         return list(dict.fromkeys(found))
+
+    def tally(self, records: t.Sequence[Record], height: int) -> counting.Tally:
+        """As it was counted for the proof. What voters hold who came after it is not known, and believed: it only counts where it
+        closes the gate again."""
+        held = self.held
+        if held is not None:
+            late = (r for r in records if r.height > self.height and r.kind in (model.VOTE, model.REVIEW))
+            declared = {r.sender.lower(): r.metadata.get("voting_power", 0) for r in late if r.sender.lower() not in held}
+            held = {**declared, **held}
+        return counting.tally(records, self.proposal_id, self.policy, self.witnesses, held=held, height=height)
 
     def against(self, result: counting.Tally) -> list[str]:
         """What a tally says against it. People may have opened the gate where votes were missing, and nothing else."""
@@ -341,11 +378,11 @@ def _against_node(proof: _Proof, client: NodeClient, each: t.Callable[[int, int]
         seen[(record.height, record.index)] = record
     if hashes.get(proof.height) != proof.hash:
         return [f"this node's block {proof.height} is {hashes.get(proof.height)}, the proof's is {proof.hash}"]
-    return _compare_with_blocks(proof, listed, seen)
+    return _compare_with_blocks(proof, tip, listed, seen)
 
 
 def _compare_with_blocks(
-    proof: _Proof, listed: t.Mapping[tuple[int, int], Record], seen: t.Mapping[tuple[int, int], Record]
+    proof: _Proof, tip: int, listed: t.Mapping[tuple[int, int], Record], seen: t.Mapping[tuple[int, int], Record]
 ) -> list[str]:
     found: list[str] = []
     for place, record in sorted(listed.items()):
@@ -367,6 +404,6 @@ def _compare_with_blocks(
             later.append(record)
     if later and not found:
         records = sorted((*listed.values(), *later), key=lambda record: (record.height, record.index))
-        against = proof.against(counting.tally(records, proof.proposal_id, proof.policy, proof.witnesses))
+        against = proof.against(proof.tally(records, tip))
         found.extend(f"since the proof was made: {reason}" for reason in against)
     return found

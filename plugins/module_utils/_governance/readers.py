@@ -67,6 +67,8 @@ class Reading:
     agreed: tuple[str, ...] = ()
     blocks_read: int = 0  # by the reader that read most; the rest came from the verified cache
     seconds_per_block: float | None = None
+    #: What voters and reviewers (lower case) held at that height; None where the chain can't tell.
+    held: t.Mapping[str, float] | None = None
 
 
 @dataclasses.dataclass(frozen=True)

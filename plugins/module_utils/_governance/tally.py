@@ -18,7 +18,9 @@ from __future__ import annotations
 
 import dataclasses
 import fractions
+import functools
 import math
+import operator
 import types
 import typing as t
 
@@ -107,9 +109,43 @@ class Count:
         }
 
 
+#: What a payload's activation height is called among what is waited for.
+ACTIVATION = "activation height"
+
+
+@dataclasses.dataclass(frozen=True)
+class Wait:
+    """What comes by itself. ``why`` is what it takes in words; ``seconds`` is an estimate, None without one."""
+
+    what: str
+    why: str
+    until_height: int
+    blocks_left: int
+    seconds: float | None
+
+    @staticmethod
+    def until(what: str, why: str, height: int, now: int, pace: float | None) -> Wait:
+        """``now`` is the height that was read, ``pace`` the mean seconds between blocks."""
+        left = height - now
+        return Wait(what, why, height, left, round(left * pace, 1) if pace is not None and pace > 0 else None)
+
+    @property
+    def text(self) -> str:
+        eta = "" if self.seconds is None else f", about {self.seconds:.0f} s"
+        return f"{self.why} {self.blocks_left} blocks away{eta}"
+
+    def as_dict(self) -> dict[str, t.Any]:
+        shown = dataclasses.asdict(self)
+        del shown["why"]
+        return shown
+
+
 @dataclasses.dataclass(frozen=True)
 class Tally:
-    """Everything that follows from a proposal's records. ``chain`` and ``policy`` are None for a proposal that isn't there."""
+    """Everything that follows from a proposal's records. ``chain`` and ``policy`` are None for a proposal that isn't there.
+
+    ``approved_height`` is since when our count has held without a break, as far as the timelock wants it known.
+    """
 
     proposal_id: str
     stage: str
@@ -122,11 +158,25 @@ class Tally:
     chain_thresholds: Thresholds
     policy_thresholds: Thresholds
     threshold_changes: tuple[str, ...]
-    votes: tuple[t.Mapping[str, t.Any], ...]
-    reviews: tuple[t.Mapping[str, t.Any], ...]
-    implementation: tuple[t.Mapping[str, t.Any], ...]
+    account: Account
     notes: tuple[str, ...]
     blocking: tuple[str, ...]  # reasons that close the gate whatever the numbers
+    timed: bool  # whether the height was known, which voting period and timelock need
+    approved_height: int | None
+    waits: tuple[Wait, ...]
+
+    @property
+    def votes(self) -> list[dict[str, t.Any]]:
+        """The vote of each address that counts for us."""
+        return [self.account.entry(who, record) for who, record in self.account.votes.items()]
+
+    @property
+    def reviews(self) -> list[dict[str, t.Any]]:
+        return [self.account.entry(who, record) for who, record in self.account.reviews.items()]
+
+    @property
+    def implementation(self) -> list[dict[str, t.Any]]:
+        return [self.account.entry(who, record) for who, record in self.account.implementation.items()]
 
     def as_dict(self) -> dict[str, t.Any]:
         return {
@@ -138,9 +188,11 @@ class Tally:
                 "policy": self.policy_thresholds.as_dict(),
                 "changed_by": list(self.threshold_changes),
             },
-            "votes": [dict(vote) for vote in self.votes],
-            "reviews": [dict(review) for review in self.reviews],
-            "implementation": [dict(vote) for vote in self.implementation],
+            "votes": self.votes,
+            "reviews": self.reviews,
+            "implementation": self.implementation,
+            "approved_height": self.approved_height,
+            "waits": [wait.as_dict() for wait in self.waits],
             "notes": list(self.notes),
         }
 
@@ -173,11 +225,26 @@ class _Proposal:
     def __init__(self) -> None:
         self.payload: t.Any = {}
         self.kind: t.Any = None
-        self.votes: dict[str, tuple[t.Any, t.Any]] = {}
+        self.cast: list[Record] = []  # votes that are not in the two below yet
+        self._votes: dict[str, Record] = {}
+        self._ever_yes: set[str] = set()
         self.reviews: dict[str, tuple[t.Any, t.Any]] = {}
         self.implementation: dict[str, t.Any] = {}
-        self.ever_yes: set[str] = set()
         self.count: Count | None = None  # of what is there now; forgotten with every change
+
+    def votes(self) -> dict[str, Record]:
+        """The last vote of each address."""
+        self._settle()
+        return self._votes
+
+    def ever_yes(self) -> set[str]:
+        self._settle()
+        return self._ever_yes
+
+    def _settle(self) -> None:
+        self._votes.update(zip([record.sender for record in self.cast], self.cast))
+        self._ever_yes.update([record.sender for record in self.cast if record.metadata.get("vote") == "yes"])
+        self.cast = []
 
 
 @dataclasses.dataclass(frozen=True)
@@ -210,6 +277,10 @@ class ChainRule:
         if not isinstance(subject, str) or not subject:
             return "its proposal id is not a text"
         proposal = self._proposals.get(subject)
+        if kind == model.VOTE and proposal is not None:  # most of what there is, so it comes first
+            proposal.count = None
+            proposal.cast.append(record)
+            return None
         if kind == model.PROPOSAL:
             return self._submit(subject, data)
         if proposal is None:
@@ -217,15 +288,10 @@ class ChainRule:
         if kind == model.EXECUTION:
             return self._execute(proposal, record)
         proposal.count = None
-        if kind == model.VOTE:
-            vote = data.get("vote")
-            proposal.votes[record.sender] = (vote, data.get("voting_power", 0))
-            if vote == "yes":
-                proposal.ever_yes.add(record.sender)
-        elif kind == model.REVIEW:
+        if kind == model.REVIEW:
             proposal.reviews[record.sender] = (data.get("approved"), data.get("voting_power", 0))
         elif kind == model.IMPLEMENTATION:
-            if record.sender not in proposal.ever_yes:
+            if record.sender not in proposal.ever_yes():
                 return "its sender never voted yes"
             proposal.implementation[record.sender] = data.get("approved", False)
         return None
@@ -307,7 +373,7 @@ def may_change_thresholds(record: Record) -> bool:
 def _chain_count(proposal: _Proposal, needed: Thresholds) -> Count:
     try:
         return Count(
-            _chain_voting(proposal.votes, needed),
+            _chain_voting(proposal.votes(), needed),
             _chain_reviews(proposal.reviews, needed),
             _chain_implementation(proposal, needed),
         )
@@ -319,16 +385,14 @@ def _chain_count(proposal: _Proposal, needed: Thresholds) -> Count:
 
 def _fold(values: t.Iterable[t.Any]) -> t.Any:
     """Plain addition from left to right, which is what Python before 3.12 does in ``sum``; later ones compensate floats."""
-    total: t.Any = 0
-    for value in values:
-        total = total + value
-    return total
+    return functools.reduce(operator.add, values, 0)
 
 
-def _chain_voting(votes: t.Mapping[str, tuple[t.Any, t.Any]], needed: Thresholds) -> tuple[Check, ...]:
-    yes_powers = [power for vote, power in votes.values() if vote == "yes"]
+def _chain_voting(votes: t.Mapping[str, Record], needed: Thresholds) -> tuple[Check, ...]:
+    said = [record.metadata for record in votes.values()]
+    yes_powers = [one.get("voting_power", 0) for one in said if one.get("vote") == "yes"]
     yes = _fold(yes_powers)
-    total = yes + _fold(power for vote, power in votes.values() if vote == "no")
+    total = yes + _fold([one.get("voting_power", 0) for one in said if one.get("vote") == "no"])
     approval = float(yes / total * 100) if total > 0 else 0.0
     # The share grows with the power, so that the largest decides for all.
     share = float(max(yes_powers) / yes * 100) if yes > 0 else 0.0
@@ -343,9 +407,10 @@ def _chain_reviews(reviews: t.Mapping[str, tuple[t.Any, t.Any]], needed: Thresho
 
 
 def _chain_implementation(proposal: _Proposal, needed: Thresholds) -> tuple[Check, ...]:
-    voters = len(proposal.ever_yes)
+    ever_yes = proposal.ever_yes()
+    voters = len(ever_yes)
     required = int(voters * (needed.implementation_approval_percent / 100))
-    given = sum(1 for sender, approved in proposal.implementation.items() if approved and sender in proposal.ever_yes)
+    given = sum(1 for sender, approved in proposal.implementation.items() if approved and sender in ever_yes)
     return (_implementation_check(given, required, voters, voters > 0 and given >= required),)
 
 
@@ -419,43 +484,93 @@ def _percent(value: float | fractions.Fraction, limit: t.Any) -> str:
 # --- our policy -----------------------------------------------------------------------------------------------------------
 
 
-class _Account:
-    """What counts for us, up to the execution or the rollback."""
+class Account:
+    """What counts for us, up to the execution or the rollback: the last word of each address, whatever its spelling.
 
-    def __init__(self) -> None:
-        self.votes: dict[str, dict[str, t.Any]] = {}
-        self.reviews: dict[str, dict[str, t.Any]] = {}
-        self.implementation: dict[str, dict[str, t.Any]] = {}
+    ``held`` is what addresses (lower case) held at the pinned height, None where their declared power is believed.
+    """
+
+    def __init__(self, held: t.Mapping[str, float] | None = None) -> None:
+        self._cast: list[Record] = []  # votes that are not among the next ones yet
+        self._votes: dict[str, Record] = {}
+        self.reviews: dict[str, Record] = {}
+        self.implementation: dict[str, Record] = {}
+        self._held = held
 
     def take(self, record: Record) -> None:
-        who, data, kind = record.sender.lower(), record.metadata, record.kind
-        entry: dict[str, t.Any] = {"address": record.sender, "height": record.height, "txid": record.txid}
+        kind = record.kind
         if kind == model.VOTE:
-            entry["vote"], entry["power"] = _vote(data.get("vote")), _power(data.get("voting_power", 0))
-            self.votes[who] = entry
+            self._cast.append(record)
         elif kind == model.REVIEW:
-            entry["approved"], entry["power"] = data.get("approved") is True, _power(data.get("voting_power", 0))
-            self.reviews[who] = entry
+            self.reviews[record.sender.lower()] = record
         elif kind == model.IMPLEMENTATION:
+            self.implementation[record.sender.lower()] = record
+
+    @property
+    def votes(self) -> dict[str, Record]:
+        self._votes.update(zip([record.sender.lower() for record in self._cast], self._cast))
+        self._cast = []
+        return self._votes
+
+    def power(self, who: str, record: Record) -> int | float:
+        """Of a vote or a review, as it counts for us."""
+        declared = _power(record.metadata.get("voting_power", 0))
+        return declared if self._held is None or not declared else min(declared, _power(self._held.get(who, 0)))
+
+    def entry(self, who: str, record: Record) -> dict[str, t.Any]:
+        """For people and for programs."""
+        data = record.metadata
+        entry: dict[str, t.Any] = {"address": record.sender, "height": record.height, "txid": record.txid}
+        if record.kind == model.VOTE:
+            entry["vote"] = _vote(data.get("vote"))
+        else:
             entry["approved"] = data.get("approved") is True
-            self.implementation[who] = entry
+        if record.kind != model.IMPLEMENTATION:
+            entry["power"], entry["declared"] = self.power(who, record), _power(data.get("voting_power", 0))
+        return entry
+
+    def lesser(self) -> list[str]:
+        """Where less counts than was declared."""
+        found = []
+        for who, record in (*self.votes.items(), *self.reviews.items()) if self._held is not None else ():
+            power, declared = self.power(who, record), _power(record.metadata.get("voting_power", 0))
+            if power < declared:
+                found.append(f"{_name(record)} counts with {power}, which is what its sender holds; declared is {declared}")
+        return found
+
+    def _powers(self, said: str) -> list[int | float]:
+        """Of those whose vote is this, and carries something."""
+        if self._held is None:
+            those = [record.metadata for record in self.votes.values()]
+            found = [_power(data.get("voting_power", 0)) for data in those if data.get("vote") == said]
+        else:
+            found = [self.power(who, record) for who, record in self.votes.items() if record.metadata.get("vote") == said]
+        return [power for power in found if power]
+
+    def _carries(self, who: str) -> bool:
+        """Whether an address votes yes, with some power."""
+        vote = self.votes.get(who)
+        return vote is not None and vote.metadata.get("vote") == "yes" and bool(self.power(who, vote))
 
     def count(self, needed: Thresholds) -> Count:
-        yes_powers = [vote["power"] for vote in self.votes.values() if vote["vote"] == "yes" and vote["power"]]
+        yes_powers, no_powers = self._powers("yes"), self._powers("no")
         yes = _exact_sum(yes_powers)
-        total = yes + _exact_sum(vote["power"] for vote in self.votes.values() if vote["vote"] == "no")
+        total = yes + _exact_sum(no_powers)
         share = fractions.Fraction(max(yes_powers)) * 100 / yes if yes else fractions.Fraction(0)
-        reviews = [review for review in self.reviews.values() if review["power"]]
-        reviewing = _exact_sum(review["power"] for review in reviews)
-        approving = _exact_sum(review["power"] for review in reviews if review["approved"])
-        voters = {who for who, vote in self.votes.items() if vote["vote"] == "yes" and vote["power"]}
-        given = sum(1 for who, vote in self.implementation.items() if vote["approved"] and who in voters)
+        reviews = [
+            (power, record.metadata.get("approved") is True)
+            for power, record in ((self.power(who, record), record) for who, record in self.reviews.items())
+            if power
+        ]
+        reviewing = _exact_sum(power for power, _approved in reviews)
+        approving = _exact_sum(power for power, approved in reviews if approved)
+        given = sum(1 for who, one in self.implementation.items() if one.metadata.get("approved") is True and self._carries(who))
         # The chain rounds down, to nothing for a single voter; at least one must have looked.
-        required = max(1, math.floor(len(voters) * fractions.Fraction(needed.implementation_approval_percent) / 100))
+        required = max(1, math.floor(len(yes_powers) * fractions.Fraction(needed.implementation_approval_percent) / 100))
         return Count(
             _voting_checks(len(yes_powers), yes * 100 / total if total else fractions.Fraction(0), share, needed),
             _review_checks(len(reviews), approving * 100 / reviewing if reviewing else fractions.Fraction(0), needed),
-            (_implementation_check(given, required, len(voters), given >= required),),
+            (_implementation_check(given, required, len(yes_powers), given >= required),),
         )
 
 
@@ -466,46 +581,82 @@ def _vote(value: t.Any) -> str:
 
 def _power(value: t.Any) -> int | float:
     """A power that counts: a number above zero, else 0."""
-    if type(value) not in (int, float) or not value > 0 or value == math.inf:
-        return 0
-    return t.cast("int | float", value)
+    number = value.__class__ is float or value.__class__ is int
+    return t.cast("int | float", value) if number and 0 < value < math.inf else 0
+
+
+#: Floats times this are whole numbers unless they are very small, and finite unless they are very large.
+_SCALE = 1 << 80
 
 
 def _exact_sum(values: t.Iterable[int | float]) -> fractions.Fraction:
-    """The sum without rounding. Floats have few distinct denominators, so that most of the work is adding integers."""
-    numerators: dict[int, int] = {}
-    for value in values:
-        numerator, denominator = value.as_integer_ratio()
-        numerators[denominator] = numerators.get(denominator, 0) + numerator
-    total = fractions.Fraction(0)
-    for denominator, numerator in numerators.items():
-        total += fractions.Fraction(numerator, denominator)
-    return total
+    """The sum without rounding."""
+    values = list(values)
+    floats = [value for value in values if value.__class__ is float]
+    total = fractions.Fraction(sum(value for value in values if value.__class__ is int))
+    factor = float(_SCALE)
+    scaled = [value * factor for value in floats]  # by a power of two: exact
+    if all(map(float.is_integer, scaled)):
+        return total + fractions.Fraction(sum(map(int, scaled)), _SCALE)
+    return sum(map(fractions.Fraction, floats), total)
 
 
 # --- both together --------------------------------------------------------------------------------------------------------
 
 
-def tally(records: t.Sequence[Record], proposal_id: str, policy: Policy, witnessed: t.Mapping[str, int] | None = None) -> Tally:
+def tally(
+    records: t.Sequence[Record],
+    proposal_id: str,
+    policy: Policy,
+    witnessed: t.Mapping[str, int] | None = None,
+    *,
+    held: t.Mapping[str, float] | None = None,
+    height: int | None = None,
+    pace: float | None = None,
+) -> Tally:
     """Count a proposal from governance records in chain order (those of other proposals included: they may change thresholds).
 
     ``witnessed`` is how many readers held a content before it was mined, by its digest; matters where the policy asks for it.
+    ``held`` is what voters and reviewers (in lower case) held at the pinned height, None where the chain can't tell. ``height``
+    is up to where was read, ``pace`` the mean seconds between blocks: for voting period and timelock, which need the height.
     """
     rule = ChainRule(Thresholds().changed(policy.chain_thresholds))
-    account = _Account()
-    needed, held = policy.witnesses, witnessed or {}
-    vouched = _Account() if needed else None
+    believed = held if policy.power == model.LESSER else None
+    account = Account(believed)
+    needed, witnesses = policy.witnesses, witnessed or {}
+    vouched = Account(believed) if needed else None
+    standing = _Standing(
+        lambda: _ours(account, vouched, needed, rule.thresholds.changed(policy.thresholds)), policy.timelock, height
+    )
+    late = policy.voting_period
     notes: list[str] = []
     blocking: list[str] = []
-    submission = executed = rolled_back = None
+    submission: Record | None = None
+    executed: Record | None = None
+    rolled_back: Record | None = None
     payload: t.Any = None
     chain: Count | None = None
     for record in records:
+        if policy.timelock:
+            standing.before(record)
         refusal = rule.apply(record)
         if record.subject != proposal_id:
             continue
+        over = rolled_back or executed
         if refusal is not None:
             notes.append(f"{_name(record)} does nothing: {refusal}")
+        elif over is not None and record.kind not in (model.PROPOSAL, model.ROLLBACK):
+            notes.append(f"{_name(record)} does not count: it came after {_name(over)}")
+        elif record.kind in model.VOICES:
+            if late and submission is not None and record.kind == model.VOTE and record.height > submission.height + late:
+                notes.append(f"{_name(record)} does not count: the voting period ended at height {submission.height + late}")
+                continue
+            account.take(record)
+            if vouched is not None:
+                enough = witnesses.get(record.sha256, 0) >= needed
+                vouched.take(record if enough else witness.doubted(record))
+                if not enough:
+                    notes.append(f"{_name(record)}: {witnesses.get(record.sha256, 0)} of {needed} witnesses")
         elif record.kind == model.PROPOSAL:
             if submission is None:
                 submission, payload = record, _payload(record)
@@ -514,38 +665,25 @@ def tally(records: t.Sequence[Record], proposal_id: str, policy: Policy, witness
                     f"the id was submitted again at height {record.height} by {record.sender}, which replaces what was voted on: "
                     "it is void, use a new id"
                 )
-        elif rolled_back is not None or (executed is not None and record.kind != model.ROLLBACK):
-            end = rolled_back or executed
-            if end is None:
-                raise AssertionError("one of the two is there, or this branch would not be")
-            notes.append(f"{_name(record)} does not count: it came after {_name(end)}")
-        elif record.kind == model.ROLLBACK:
+        elif record.kind == model.ROLLBACK and rolled_back is None:
             rolled_back = record
             stranger = submission is not None and record.sender.lower() != submission.sender.lower()
             blocking.append(
                 f"rolled back at height {record.height} by {record.sender}" + (", who did not submit it" if stranger else "")
             )
+        elif record.kind == model.ROLLBACK and rolled_back is not None:
+            notes.append(f"{_name(record)} does not count: it came after {_name(rolled_back)}")
         elif record.kind == model.EXECUTION:
             executed, chain = record, rule.count(proposal_id)
-        else:
-            account.take(record)
-            if vouched is not None:
-                enough = held.get(record.sha256, 0) >= needed
-                vouched.take(record if enough else witness.doubted(record))
-                if not enough:
-                    notes.append(f"{_name(record)}: {held.get(record.sha256, 0)} of {needed} witnesses")
     in_force = rule.thresholds
     ours = in_force.changed(policy.thresholds)
     mine: Count | None = None
     if submission is not None:
         chain = chain or rule.count(proposal_id)
-        try:
-            mine = account.count(ours)
-            if vouched is not None:
-                mine = _vouched(mine, vouched.count(ours), held.get(submission.sha256, 0), needed)
-        except (TypeError, ValueError, OverflowError) as exc:
-            broken = (Check("policy", False, f"a threshold in force can't be computed with: {exc}"),)
-            mine = Count(broken, broken, broken)
+        mine = _ours(account, vouched, needed, ours)
+        if needed:
+            mine = _submitted(mine, witnesses.get(submission.sha256, 0), needed)
+    approved = standing.since() if mine is not None and mine.ok else None
     return Tally(
         proposal_id=proposal_id,
         stage=_stage(submission, executed, rolled_back, bool(blocking), chain, mine),
@@ -558,15 +696,73 @@ def tally(records: t.Sequence[Record], proposal_id: str, policy: Policy, witness
         chain_thresholds=in_force,
         policy_thresholds=ours,
         threshold_changes=tuple(text for _record, text in rule.changes),
-        votes=tuple(account.votes.values()),
-        reviews=tuple(account.reviews.values()),
-        implementation=tuple(account.implementation.values()),
-        notes=tuple(notes),
+        account=account,
+        notes=(*notes, *account.lesser()),
         blocking=tuple(blocking),
+        timed=height is not None,
+        approved_height=approved,
+        waits=tuple(_waits(policy, submission, approved, height, pace)),
     )
 
 
-def _vouched(plain: Count, vouched: Count, submission: int, needed: int) -> Count:
+class _Standing:
+    """Since when our count holds without a break, as far as a timelock of some blocks wants it known.
+
+    Only states that reach into these blocks are counted: what was before them matters through what it led to.
+    """
+
+    def __init__(self, count: t.Callable[[], Count], timelock: int, height: int | None) -> None:
+        self._count = count
+        self._first = height - timelock if timelock and height is not None else None
+        self._at: int | None = None
+        self._since: int | None = None
+
+    def before(self, record: Record) -> None:
+        """Called ahead of each record: what stood until its block is over now."""
+        if self._first is None:
+            return
+        if self._at is not None and record.height != self._at and record.height > self._first:
+            self._look()
+        self._at = record.height
+
+    def _look(self) -> None:
+        if not self._count().ok:
+            self._since = None
+        elif self._since is None:
+            self._since = self._at
+
+    def since(self) -> int | None:
+        """None where nobody asked, or where it does not hold."""
+        if self._first is not None and self._at is not None:
+            self._look()
+        return self._since
+
+
+def _waits(
+    policy: Policy, submission: Record | None, approved: int | None, height: int | None, pace: float | None
+) -> t.Iterator[Wait]:
+    if submission is None or height is None:
+        return
+    end = submission.height + policy.voting_period
+    if policy.voting_period and height < end:
+        why = f"the voting period of {policy.voting_period} blocks ends at height {end},"
+        yield Wait.until("voting period", why, end, height, pace)
+    if policy.timelock and approved is not None and height < approved + policy.timelock:
+        end = approved + policy.timelock
+        why = f"approved since height {approved}; the timelock of {policy.timelock} blocks ends at height {end},"
+        yield Wait.until("timelock", why, end, height, pace)
+
+
+def _ours(account: Account, vouched: Account | None, witnesses: int, needed: Thresholds) -> Count:
+    try:
+        plain = account.count(needed)
+        return plain if vouched is None else _vouched(plain, vouched.count(needed), witnesses)
+    except (TypeError, ValueError, OverflowError) as exc:
+        broken = (Check("policy", False, f"a threshold in force can't be computed with: {exc}"),)
+        return Count(broken, broken, broken)
+
+
+def _vouched(plain: Count, vouched: Count, needed: int) -> Count:
     """Both counts as one, so that witnesses can only make it stricter: each condition as it is where it fails first."""
 
     def both(ones: tuple[Check, ...], others: tuple[Check, ...]) -> tuple[Check, ...]:
@@ -576,13 +772,16 @@ def _vouched(plain: Count, vouched: Count, submission: int, needed: int) -> Coun
             for one, other in zip(ones, others)
         )
 
-    text = f"{submission} of {needed} readers held the submission before it was mined"
-    first = Check("witnesses", submission >= needed, text, submission, needed)
     return Count(
-        (*both(plain.voting, vouched.voting), first),
+        both(plain.voting, vouched.voting),
         both(plain.reviews, vouched.reviews),
         both(plain.implementation, vouched.implementation),
     )
+
+
+def _submitted(count: Count, readers: int, needed: int) -> Count:
+    text = f"{readers} of {needed} readers held the submission before it was mined"
+    return dataclasses.replace(count, voting=(*count.voting, Check("witnesses", readers >= needed, text, readers, needed)))
 
 
 def _payload(record: Record) -> t.Any:
@@ -622,7 +821,8 @@ def relevant(records: t.Sequence[Record], proposal_id: str) -> tuple[Record, ...
 
 def decide(result: Tally, policy: Policy, further: t.Sequence[str] = ()) -> Verdict:
     """Open only when the chain's rule and our policy both say yes. ``further`` are reasons from elsewhere (readers, binding)."""
-    reasons = [*further, *result.blocking, *lacking(result, policy)]
+    coming = [wait.text for wait in result.waits if wait.what == ACTIVATION]
+    reasons = [*further, *result.blocking, *lacking(result, policy), *coming]
     return Verdict(not reasons, result.stage, tuple(reasons))
 
 
@@ -636,4 +836,7 @@ def lacking(result: Tally, policy: Policy) -> list[str]:
     reasons.extend(f"{text} (policy)" for text in result.policy.missing() if text not in by_chain)
     if policy.required_stage == model.EXECUTED and result.executed is None:
         reasons.append("not executed, which the policy requires")
+    if (policy.voting_period or policy.timelock) and not result.timed:
+        reasons.append("voting period and timelock can't be told without the height up to which was read")
+    reasons.extend(f"{wait.text} (policy)" for wait in result.waits if wait.what != ACTIVATION)
     return reasons

@@ -244,14 +244,17 @@ def reports(path: pathlib.Path) -> list[dict[str, t.Any]]:
 
 
 def in_time(report: pathlib.Path, steps: t.Sequence[t.Callable[[], t.Any]]) -> threading.Thread:
-    """Takes a step after every report, the first one after the first."""
+    """Takes a step each time that what the step before led to was reported."""
 
     def take() -> None:
-        for number, step in enumerate(steps, 1):
-            while not report.exists() or len(reports(report)) < number:
+        enough = 1
+        for step in steps:
+            while not report.exists() or len(reports(report)) < enough:
                 if over.wait(0.01):
                     return
             step()
+            # The next report may be of a reading that began before the step; the one after it is not.
+            enough = len(reports(report)) + 2
 
     over = threading.Event()
     thread = threading.Thread(target=take, daemon=True)

@@ -292,6 +292,23 @@ def test_thresholds_changed_since_the_proof_close_it_and_failed_attempts_do_not(
     assert later["tally"]["thresholds"]["chain"]["min_voters"] == 6
 
 
+def test_a_timelock_that_was_over_stays_over_on_the_host_until_somebody_takes_a_yes_back(approved: Chain) -> None:
+    for _ in range(4):
+        approved.mine()
+    verdict, waiting = gate(approved, payload(), {"timelock": 20})
+    assert not verdict.open
+    assert "the timelock of 20 blocks ends at height" in verdict.reasons[0]
+    assert proving.check_on_host(waiting, SHA, "x86_64", approved.client()) != []
+    verdict, proof = gate(approved, payload(), {"timelock": 3})
+    assert verdict.open, verdict.reasons
+    approved.mine()
+    assert proving.check_on_host(proof, SHA, "x86_64", approved.client()) == []
+    approved.act((0, vote("no")))
+    approved.act((0, vote()))
+    found = proving.check_on_host(proof, SHA, "x86_64", approved.client())
+    assert len(found) == 1 and found[0].startswith("since the proof was made: approved since height")
+
+
 def test_limits_are_listed_plainly() -> None:
     legacy = Chain(None, xai_tx.LEGACY)
     for _ in range(3):

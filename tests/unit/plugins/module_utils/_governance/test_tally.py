@@ -3,6 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+import fractions
 import typing as t
 
 import pytest
@@ -11,7 +12,13 @@ from hypothesis import strategies as st
 
 from ansible_collections.chainops.validator.plugins.module_utils._core.errors import InputError
 from ansible_collections.chainops.validator.plugins.module_utils._governance.model import Policy, Record, Thresholds
-from ansible_collections.chainops.validator.plugins.module_utils._governance.tally import ChainRule, Tally, decide, tally
+from ansible_collections.chainops.validator.plugins.module_utils._governance.tally import (
+    ChainRule,
+    Tally,
+    _exact_sum,
+    decide,
+    tally,
+)
 from ansible_collections.chainops.validator.tests.unit.plugins.module_utils._governance.chain_in_memory import (
     ID,
     execution,
@@ -268,11 +275,114 @@ def test_policy_can_ask_for_more_than_the_chain_does() -> None:
         {"thresholds": [1]},
         {"required_stage": "proposed"},
         {"valid_blocks": 0},
+        {"voting_period": -1},
+        {"timelock": 1.5},
+        {"timelock": True},
+        {"power": "all"},
     ],
 )
 def test_a_policy_that_makes_no_sense_is_refused(raw: dict[str, t.Any]) -> None:
     with pytest.raises(InputError, match="policy"):
         Policy.from_dict(raw)
+
+
+def timed(*acts: Act, height: int | None, pace: float | None = None, **rule: int) -> tuple[Tally, str]:
+    policy = Policy.from_dict(rule)
+    found = tally(records(acts), ID, policy, height=height, pace=pace)
+    return found, "; ".join(decide(found, policy).reasons)
+
+
+def test_votes_after_the_voting_period_do_not_count_for_us() -> None:
+    found, reasons = timed(*APPROVED, height=40, voting_period=4)  # submitted at 1, the fifth vote is in block 6
+    assert reasons.startswith("4 of 5 yes voters (policy); the strongest yes voter has 25.0 % of the yes power")
+    assert found.chain is not None and found.chain.ok
+    assert [note for note in found.notes if "tx0006" in note] == [
+        "governance_vote tx0006 by E at height 6 does not count: the voting period ended at height 5"
+    ]
+    assert timed(*APPROVED, height=40, voting_period=5)[1] == ""
+
+
+def test_the_end_of_the_voting_period_is_waited_for() -> None:
+    found, reasons = timed(*APPROVED, height=20, pace=2.0, voting_period=29)
+    assert reasons == "the voting period of 29 blocks ends at height 30, 10 blocks away, about 20 s (policy)"
+    assert found.as_dict()["waits"] == [{"what": "voting period", "until_height": 30, "blocks_left": 10, "seconds": 20.0}]
+    assert timed(*APPROVED, height=30, voting_period=29)[1] == ""
+
+
+@pytest.mark.parametrize(
+    ("further", "height", "since"),
+    [
+        ([], 22, 13),  # votes, reviews, and two of five implementation votes: blocks 2 to 13
+        ([], 23, None),
+        ([("A", vote("no"))], 22, 0),
+        ([("A", vote("no")), ("A", vote())], 27, 18),
+        ([("A", vote("no")), ("A", vote())], 28, None),
+        ([("Z", vote("abstain"))], 22, 13),
+        ([("A", vote())], 23, None),
+    ],
+)
+def test_a_timelock_runs_while_our_count_holds_without_a_break(further: list[Act], height: int, since: int | None) -> None:
+    found, reasons = timed(*APPROVED, *further, height=height, pace=1.5, timelock=10)
+    if since is None:
+        assert (reasons, found.waits) == ("", ())
+    elif since == 0:
+        assert "4 of 5 yes voters" in reasons and found.waits == ()
+    else:
+        left = since + 10 - height
+        text = f"approved since height {since}; the timelock of 10 blocks ends at height {since + 10}, {left} blocks away"
+        assert reasons == f"{text}, about {left * 1.5:.0f} s (policy)"
+        assert found.approved_height == since
+
+
+def test_a_timelock_needs_to_know_the_height() -> None:
+    assert "can't be told without the height" in timed(*APPROVED, height=None, timelock=1)[1]
+    assert "can't be told without the height" in timed(*APPROVED, height=None, voting_period=1)[1]
+
+
+def test_a_threshold_that_rises_breaks_the_timelock() -> None:
+    change = {"rule_name": "min_voters", "new_value": 6}
+    other: list[Act] = [
+        ("S", proposal("p", change, "modify_governance_rules")),
+        *((name, vote(proposal_id="p")) for name in "ABCDE"),
+        *((name, review(proposal_id="p")) for name in "ABCDE"),
+        *((name, implementation(proposal_id="p")) for name in "ABCDE"),
+    ]
+    sixth: list[Act] = [("F", vote())]
+    acts = [*APPROVED, *other, ("S", execution(change, "p")), *sixth]
+    found, _reasons = timed(*acts, height=60, timelock=50)
+    assert found.approved_height == len(acts)  # the sixth yes, not the first five
+
+
+@pytest.mark.parametrize(
+    ("held", "words"),
+    [
+        (None, ""),
+        (dict.fromkeys("abcde", 20.0), ""),
+        (dict.fromkeys("abcde", 1e9), ""),
+        ({**dict.fromkeys("bcde", 20.0), "a": 0.0}, "4 of 5 yes voters (policy)"),
+        (dict.fromkeys("bcde", 20.0), "4 of 5 yes voters (policy)"),
+        ({**dict.fromkeys("bcde", 20.0), "a": 30.0}, ""),
+        ({**dict.fromkeys("bcde", 10.0), "a": 20.0}, "the strongest yes voter has 33.3 % of the yes power"),
+        ({}, "0 of 5 yes voters (policy)"),
+        ({**dict.fromkeys("abcde", 20.0), "a": float("nan")}, "4 of 5 yes voters (policy)"),
+    ],
+)
+def test_nobody_votes_with_more_than_they_hold(held: dict[str, float] | None, words: str) -> None:
+    policy = Policy()
+    found = tally(records(APPROVED), ID, policy, held=held)
+    reasons = "; ".join(decide(found, policy).reasons)
+    assert words in reasons if words else reasons == ""
+    assert found.chain is not None and found.chain.ok  # the chain believes what is declared
+    believed = Policy.from_dict({"power": "declared"})
+    assert decide(tally(records(APPROVED), ID, believed, held=held), believed).open
+
+
+def test_what_is_held_shows_beside_what_is_declared() -> None:
+    found = tally(records(APPROVED), ID, Policy(), held={**dict.fromkeys("abcd", 20.0), "e": 7.5})
+    assert [(one["power"], one["declared"]) for one in found.votes] == [*[(20, 20)] * 4, (7.5, 20)]
+    assert (
+        "governance_vote tx0006 by E at height 6 counts with 7.5, which is what its sender holds; declared is 20.0" in found.notes
+    )
 
 
 # A plain re-statement of the chain's rule, written apart from the code under test.
@@ -373,6 +483,33 @@ def test_the_order_of_first_votes_does_not_change_our_own_count(acts: list[Act],
     other = count(SUBMIT, *(YES[i] for i in order), *acts)
     assert one.policy is not None and other.policy is not None
     assert one.policy.missing() == other.policy.missing()
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(ACTS, max_size=25), st.integers(1, 30), st.integers(0, 12))
+def test_a_timelock_is_what_looking_at_every_height_says(acts: list[Act], timelock: int, later: int) -> None:
+    history = records([*APPROVED, *acts])
+    height = len(history) + later
+    policy = Policy.from_dict({"timelock": timelock})
+    since = None
+    for now in range(1, height + 1):
+        ours = tally([record for record in history if record.height <= now], ID, Policy()).policy
+        since = None if ours is None or not ours.ok else now if since is None else since
+    found = tally(history, ID, policy, height=height)
+    assert decide(found, policy).open == (
+        decide(tally(history, ID, Policy()), Policy()).open and height - (since or 0) >= timelock
+    )
+    if since is not None and since > height - timelock:
+        assert found.approved_height == since
+        assert [(wait.until_height, wait.blocks_left) for wait in found.waits] == [(since + timelock, since + timelock - height)]
+    else:
+        assert found.waits == ()
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.floats(min_value=5e-324, allow_infinity=False) | st.integers(1, 10**30), max_size=40))
+def test_our_sums_are_exact(values: list[int | float]) -> None:
+    assert _exact_sum(values) == sum(map(fractions.Fraction, values), fractions.Fraction(0))
 
 
 def test_a_hundred_thousand_votes_are_counted() -> None:
