@@ -27,7 +27,7 @@ options:
       - V(executed), it was executed. Refused unless the chain's rule is met.
       - V(closed), it is off the list of open proposals, which on XAI means executed.
       - V(rolled_back), it is marked as rolled back, which closes its gate for good. XAI accepts that from anybody and
-        reverts nothing.
+        reverts nothing, so what an executed proposal did is put back by another proposal, see O(revert).
     type: str
     default: submitted
     choices: [submitted, executed, closed, rolled_back]
@@ -51,6 +51,15 @@ options:
       - What is proposed. Required for O(state=submitted).
       - A dictionary with C(format) is an upgrade payload and must be a whole one, for this chain.
     type: dict
+  revert:
+    description:
+      - With O(state=rolled_back), file the proposal that puts back what this one did when it was executed, as O(proposal_id) with
+        C(.revert) at its end. The network must vote on it like on any other.
+      - It is filed for features and thresholds, whose value before is known from the blocks, and only while this proposal's value
+        is in force. RV(note) says what to do about all else.
+      - When another proposal has that id, the rollback is sent all the same, and then the module fails and says what to do.
+    type: bool
+    default: true
   voting_power:
     description: The submitter's declared voting power. It counts for nothing in the tally.
     type: float
@@ -122,6 +131,24 @@ reverts:
   returned: O(state=rolled_back)
   type: bool
   sample: false
+reverting_proposal:
+  description:
+    - The proposal that puts back what this one did, as it stands or was filed; null where there is none.
+    - In check mode, one that would be filed has no C(txid) and no C(height).
+  returned: O(state=rolled_back)
+  type: dict
+  sample:
+    id: activate-smart-contracts.revert
+    txid: 4be0..
+    height: 830
+    payload: {feature_name: smart_contracts, enabled: false}
+note:
+  description: What the rollback leaves as it is, and what must happen for it to be put back.
+  returned: O(state=rolled_back)
+  type: str
+  sample: >-
+    The rollback reverts nothing: what proposal 'activate-smart-contracts' did when executed at height 812 stays, smart_contracts
+    is true. To put false back, the network must vote on proposal 'activate-smart-contracts.revert' and execute it.
 """
 
 import typing as t
@@ -192,21 +219,69 @@ def propose(module: AnsibleModule) -> dict[str, t.Any]:
     current = ledger.tally(options["proposal_id"])
     metadata = plan(module, node, current)
     before = shown(current)
-    change = Change(before, before if metadata is None else expected(state, metadata, before), options["proposal_id"])
-    result: dict[str, t.Any] = {"txid": None, "height": None, "attempts": 0, "metadata": metadata, **change.result()}
+    after = before if metadata is None else expected(state, metadata, before)
+    result: dict[str, t.Any] = {"txid": None, "height": None, "attempts": 0, "metadata": metadata}
     if metadata is not None and not module.check_mode:
-        included = act(module, node, signer, metadata, ledger)
-        current = acting.scan(node, signer.address, ledger).tally(options["proposal_id"])
-        if not reached(state, current):
-            raise Refused(
-                f"{included.txid} is in block {included.height}, but did nothing: {'; '.join(current.notes[-1:])}",
-                txid=included.txid,
-                height=included.height,
-            )
+        included, ledger = send(module, node, signer, metadata, ledger, lambda now: reached(state, now))
+        current = ledger.tally(options["proposal_id"])
         result.update(txid=included.txid, height=included.height, attempts=included.attempts)
     if state == "rolled_back":
-        result["reverts"] = False
-    return {**result, "proposal": proposal_facts(current)}
+        told, was, becomes = revert(module, node, signer, ledger)
+        before, after = {**before, "reverting_proposal": was}, {**after, "reverting_proposal": becomes}
+        result.update(told)
+    return {**result, **Change(before, after, options["proposal_id"]).result(), "proposal": proposal_facts(current)}
+
+
+def send(
+    module: AnsibleModule,
+    node: NodeClient,
+    signer: Signer,
+    metadata: acting.Metadata,
+    ledger: acting.Ledger,
+    done: t.Callable[[Tally], bool],
+) -> tuple[acting.Included, acting.Ledger]:
+    """Get it into a block, and read on. Raises Refused when the chain did nothing with it."""
+    included = act(module, node, signer, metadata, ledger)
+    ledger = acting.scan(node, signer.address, ledger)
+    current = ledger.tally(metadata["proposal_id"])
+    if not done(current):
+        raise Refused(
+            f"{included.txid} is in block {included.height}, but did nothing: {'; '.join(current.notes[-1:])}",
+            txid=included.txid,
+            height=included.height,
+        )
+    return included, ledger
+
+
+def revert(
+    module: AnsibleModule, node: NodeClient, signer: Signer, ledger: acting.Ledger
+) -> tuple[dict[str, t.Any], dict[str, t.Any] | None, dict[str, t.Any] | None]:
+    """What to return about the reverting proposal, and how it was and becomes for the diff.
+
+    Called once the rollback is in a block: somebody who took the reverting proposal's id must not keep a gate open.
+    """
+    wanted = acting.plan_revert(ledger.records, module.params["proposal_id"])
+    told: dict[str, t.Any] = {"reverts": False, "reverting_proposal": None, "note": wanted.note}
+    if wanted.proposal_id is None:
+        return told, None, None
+    if not module.params["revert"]:
+        told["note"] += " It was not filed, as revert is false."
+        return told, None, None
+    current = ledger.tally(wanted.proposal_id)
+    metadata = wanted.submission(current, module.params["voting_power"])
+    before = shown(current) if current.submission is not None else None
+    after = before if metadata is None else expected("submitted", metadata, shown(current))
+    if metadata is not None and not module.check_mode:
+        _included, ledger = send(module, node, signer, metadata, ledger, lambda now: reached("submitted", now))
+        current = ledger.tally(wanted.proposal_id)
+    told["note"] += wanted.stands(current)
+    told["reverting_proposal"] = {
+        "id": wanted.proposal_id,
+        "txid": current.submission.txid if current.submission is not None else None,
+        "height": current.submission.height if current.submission is not None else None,
+        "payload": wanted.payload,
+    }
+    return told, before, after
 
 
 def main() -> None:
@@ -219,6 +294,7 @@ def main() -> None:
         description={"type": "str"},
         proposal_type={"type": "str", "default": "software_upgrade"},
         payload={"type": "dict"},
+        revert={"type": "bool", "default": True},
         voting_power={"type": "float", "default": 1.0},
     )
     run(spec.module(required_if=[("state", "submitted", ("title", "description", "payload"))]), propose)

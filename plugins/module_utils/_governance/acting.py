@@ -20,9 +20,9 @@ from .._chain import xai_tx
 from .._chain.protocol import Block, NodeClient
 from .._core.clock import CLOCK, Clock
 from .._core.errors import HttpError, InputError, Refused, Unreachable, WaitTimeout
-from . import binding, model, replay
-from .model import Policy, Record
-from .tally import Tally, tally
+from . import activation, binding, model, replay
+from .model import Policy, Record, Thresholds
+from .tally import FEATURE, PARAMETER_RANGES, ChainRule, Effect, Tally, tally, threshold_in_range
 
 #: Bytes of metadata that every node takes: more breaks the block for XAI nodes that rebuild the transaction.
 MAX_METADATA = {xai_tx.LEGACY: 4096, xai_tx.FULL: 60000}
@@ -32,6 +32,9 @@ SELF_TRANSFER, FEE = 1.0, 0.0078125
 
 #: New blocks without the transaction after which it counts as lost, and seconds between two looks for a new block.
 LOST_AFTER, LOOK_EVERY = 4, 0.25
+
+#: Types of proposals whose execution changes something that is not in the replay.
+_UNFOLLOWED = ("treasury_allocation", "emergency_action", "add_proposal_type", "add_parameter", "parameter_change")
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:+-]{0,127}\Z")
 
@@ -181,6 +184,138 @@ def plan_rollback(current: Tally) -> Metadata | None:
         "proposal_id": current.proposal_id,
         "original_proposal_id": current.proposal_id,
     }
+
+
+@dataclasses.dataclass(frozen=True)
+class Revert:
+    """What it takes to undo what a proposal did. ``proposal_id`` None: there is nothing to file, and ``note`` says why.
+
+    The rest is the reverting proposal, as ``submission`` plans it.
+    """
+
+    note: str
+    proposal_id: str | None = None
+    proposal_type: str | None = None
+    payload: Metadata | None = None
+    title: str = ""
+    description: str = ""
+
+    def submission(self, current: Tally, voting_power: float = 1.0) -> Metadata | None:
+        """What to send so that the reverting proposal stands, None when it does. Raises Refused when another has its id."""
+        if self.proposal_type is None:
+            raise AssertionError("there is something to file")
+        try:
+            return plan_submission(
+                current,
+                title=self.title,
+                description=self.description,
+                proposal_type=self.proposal_type,
+                payload=self.payload,
+                voting_power=voting_power,
+            )
+        except Refused as exc:
+            raise Refused(
+                f"{self.note} But {exc.message}. Submit it under an id of your choice (state: submitted, proposal_type: "
+                f"{self.proposal_type}, payload: {json.dumps(self.payload)}), and give revert: false here",
+                **exc.fields,
+            ) from exc
+
+    def stands(self, current: Tally) -> str:
+        """How it is with the reverting proposal, once it stands."""
+        if current.submission is None:
+            return ""
+        if current.blocking or current.executed is not None:
+            over = "; ".join(current.blocking) or "it was executed before, and what it put back has been set again since"
+            return f" Proposal {self.proposal_id!r} can't do that any more ({over}): submit the same under another id."
+        return f" It stands since height {current.submission.height} ({current.stage})."
+
+
+def plan_revert(records: t.Sequence[Record], proposal_id: str) -> Revert:
+    """The proposal that would put back what this one did: a rollback marks it, and the chain takes nothing back by itself.
+
+    Only what the replay follows can be put back: features and thresholds. For all else the note says what to do.
+    """
+    rule = ChainRule(Thresholds())
+    submission = execution = None
+    for record in records:
+        taken = rule.apply(record) is None
+        if record.subject == proposal_id and taken:
+            submission = record if record.kind == model.PROPOSAL else submission
+            execution = record if record.kind == model.EXECUTION else execution
+    if submission is None or execution is None:
+        return Revert(
+            "The chain takes a rollback from anybody, marks the proposal and reverts nothing. This one was not executed, so that "
+            "nothing has to be reverted."
+        )
+    executed = f"The rollback reverts nothing: what proposal {proposal_id!r} did when executed at height {execution.height} stays"
+    mine = [effect for effect in rule.effects if effect.record.subject == proposal_id]
+    names = sorted({effect.name for effect in mine})
+    if not names:
+        return Revert(_no_effect(submission, executed))
+    if len(names) > 1:
+        return Revert(
+            f"{executed}. It set {', '.join(names)}, under one id with changing content, so no reverting proposal is filed: "
+            "propose each value that is wanted back by itself."
+        )
+    of_name = [effect for effect in rule.effects if effect.name == names[0]]
+    last = of_name[-1]
+    if last.record.subject != proposal_id:
+        return Revert(
+            f"There is nothing to revert: proposal {last.record.subject!r} set {last.name} to {json.dumps(last.value)} at height "
+            f"{last.record.height}, after proposal {proposal_id!r} was executed."
+        )
+    first = last
+    for effect in reversed(of_name):  # executed again and again, it took the value from what was there before the first time
+        if effect.record.subject != proposal_id:
+            break
+        first = effect
+    if first.before == last.value:
+        return Revert(
+            f"There is nothing to revert: {last.name} was {json.dumps(last.value)} before proposal {proposal_id!r} as well."
+        )
+    return _revert(proposal_id, last, first.before, f"{executed}, {last.name} is {json.dumps(last.value)}")
+
+
+def _revert(proposal_id: str, effect: Effect, before: t.Any, stands: str) -> Revert:
+    new_id = f"{proposal_id}.revert"
+    if effect.kind == FEATURE:
+        before = bool(before)
+        kind, payload = "feature_activation", {"feature_name": effect.name, "enabled": before}
+    elif threshold_in_range(effect.name, before):
+        kind, payload = "protocol_parameter", {"parameter": effect.name, "new_value": before}
+    else:  # the chain would execute the other kind and ignore it
+        kind, payload = "modify_governance_rules", {"rule_name": effect.name, "new_value": before}
+    wanted = f"a {kind} proposal with payload {json.dumps(payload)}"
+    try:
+        require_id(new_id)
+        _require_harmless(kind, payload)
+    except InputError as exc:
+        return Revert(
+            f"{stands}. No reverting proposal is filed: {exc.message}. To put {json.dumps(before)} back takes {wanted}."
+        )
+    return Revert(
+        note=f"{stands}. To put {json.dumps(before)} back, the network must vote on proposal {new_id!r} and execute it.",
+        proposal_id=new_id,
+        proposal_type=kind,
+        payload=payload,
+        title=f"Revert {proposal_id}: {effect.name} back to {json.dumps(before)}",
+        description=(
+            f"Proposal {proposal_id} set {effect.name} to {json.dumps(effect.value)} at height {effect.record.height} "
+            f"(transaction {effect.record.txid}). Rolling it back reverted nothing. This puts {json.dumps(before)} back."
+        ),
+    )
+
+
+def _no_effect(submission: Record, executed: str) -> str:
+    """Words for an execution that the replay saw no effect of."""
+    kind, payload = activation.content(submission)
+    followed = str(payload.get("parameter")) in PARAMETER_RANGES
+    if kind in _UNFOLLOWED or (kind == "protocol_parameter" and not followed):
+        return (
+            f"{executed}, and what a {kind} changed, and from what, can't be told from the blocks. No reverting proposal is "
+            "filed: find out what it changed, and propose what puts that back."
+        )
+    return f"There is nothing to revert: the chain did nothing on the execution but record it ({kind})."
 
 
 def plan_vote(

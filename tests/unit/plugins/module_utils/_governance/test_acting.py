@@ -285,3 +285,154 @@ def test_what_is_wrong_with_a_signature_is_told(chain: Chain, field: str, value:
     assert signing.problem(tx, xai_tx.FULL, CHAIN_ID) is None
     assert signing.problem(tx, xai_tx.FULL, "other") is not None
     assert words in (signing.problem({**tx, field: value}, xai_tx.FULL, CHAIN_ID) or "")
+
+
+# --- reverting ------------------------------------------------------------------------------------------------------------
+
+FLAG = {"feature_name": "smart_contracts", "enabled": True}
+RULES = "modify_governance_rules"
+
+
+def executed(chain: Chain, proposal_id: str, content: t.Any, kind: str = "feature_activation", voters: int = 5) -> None:
+    chain.act((9, proposal(proposal_id, content, kind)))
+    chain.act(*((who, act(proposal_id=proposal_id)) for act in (vote, review, implementation) for who in range(voters)))
+    chain.act((8, execution(content, proposal_id)))
+
+
+def reverting(chain: Chain, proposal_id: str = "on") -> acting.Revert:
+    return acting.plan_revert(acting.scan(chain.client()).records, proposal_id)
+
+
+def at(chain: Chain, proposal_id: str) -> Tally:
+    return acting.scan(chain.client()).tally(proposal_id)
+
+
+@pytest.mark.parametrize(
+    ("content", "kind", "reverts"),
+    [
+        (FLAG, "feature_activation", ("feature_activation", {"feature_name": "smart_contracts", "enabled": False})),
+        (
+            {"feature_name": "exchange", "enabled": False},
+            "feature_activation",
+            ("feature_activation", {"feature_name": "exchange", "enabled": True}),
+        ),
+        (
+            {**FLAG, "proposal_type": "feature_activation"},
+            "software_upgrade",
+            ("feature_activation", {"feature_name": "smart_contracts", "enabled": False}),
+        ),
+        ({"rule_name": "min_voters", "new_value": 4}, RULES, (RULES, {"rule_name": "min_voters", "new_value": 5})),
+        (
+            {"parameter": "approval_percent", "new_value": 51},
+            "protocol_parameter",
+            ("protocol_parameter", {"parameter": "approval_percent", "new_value": 66}),
+        ),
+        # 5 is out of the range that a protocol_parameter may set: the chain would execute that and do nothing.
+        (
+            {"parameter": "min_voters", "new_value": 100},
+            "protocol_parameter",
+            (RULES, {"rule_name": "min_voters", "new_value": 5}),
+        ),
+    ],
+)
+def test_what_an_execution_did_is_put_back_by_a_proposal(
+    chain: Chain, content: dict[str, t.Any], kind: str, reverts: tuple[str, dict[str, t.Any]]
+) -> None:
+    executed(chain, "on", content, kind)
+    wanted = reverting(chain)
+    assert (wanted.proposal_id, wanted.proposal_type, wanted.payload) == ("on.revert", *reverts)
+    assert "the network must vote on proposal 'on.revert'" in wanted.note and "reverts nothing" in wanted.note
+    metadata = wanted.submission(at(chain, "on.revert"))
+    assert metadata is not None and "Proposal on set" in metadata["description"]
+    chain.act((9, metadata))
+    assert wanted.submission(at(chain, "on.revert")) is None
+    assert wanted.stands(at(chain, "on.revert")) == " It stands since height 4 (proposed)."
+
+
+def test_a_reverting_proposal_that_is_executed_puts_back_what_was_there(chain: Chain) -> None:
+    executed(chain, "four", {"rule_name": "min_voters", "new_value": 4}, RULES)
+    executed(chain, "three", {"parameter": "min_voters", "new_value": 100}, "protocol_parameter")
+    wanted = reverting(chain, "three")
+    assert wanted.payload == {"rule_name": "min_voters", "new_value": 4}
+    assert wanted.proposal_type is not None and wanted.proposal_id is not None
+    executed(chain, wanted.proposal_id, wanted.payload, wanted.proposal_type, voters=100)
+    assert at(chain, "three").chain_thresholds.min_voters == 4
+    done = reverting(chain, "three")
+    assert done.proposal_id is None
+    assert "proposal 'three.revert' set min_voters to 4" in done.note
+
+
+@pytest.mark.parametrize(
+    ("content", "kind", "words"),
+    [
+        ({"amount": 5}, "treasury_allocation", "what a treasury_allocation changed, and from what, can't be told"),
+        ({"action_type": "pause_transactions"}, "emergency_action", "propose what puts that back"),
+        ({"parameter": "block_reward", "new_value": 3.0}, "protocol_parameter", "what a protocol_parameter changed"),
+        ({"parameter": "min_voters", "new_value": 1}, "protocol_parameter", "the chain did nothing on the execution"),
+        ({"parameter": ["x"], "new_value": 1}, "protocol_parameter", "can't be told"),
+        ({"rule_name": "nonsense", "new_value": 1}, RULES, "the chain did nothing on the execution"),
+        ({"feature_name": "warp", "enabled": True}, "feature_activation", "the chain did nothing on the execution"),
+        ({"feature_name": "exchange", "enabled": True}, "feature_activation", "exchange was true before"),
+        (payload(), "software_upgrade", "the chain did nothing on the execution but record it (software_upgrade)"),
+    ],
+)
+def test_what_can_not_or_need_not_be_put_back_is_said(chain: Chain, content: t.Any, kind: str, words: str) -> None:
+    executed(chain, "on", content, kind)
+    wanted = reverting(chain)
+    assert (wanted.proposal_id, wanted.payload) == (None, None)
+    assert words in wanted.note
+
+
+def test_nothing_is_reverted_that_was_not_done(chain: Chain) -> None:
+    assert reverting(chain).proposal_id is None
+    chain.approve(FLAG)
+    assert "not executed" in reverting(chain, ID).note
+    chain.act((8, execution({"feature_name": "smart_contracts", "enabled": False})))
+    assert reverting(chain, ID).proposal_id is None  # of another payload: the chain did nothing
+
+
+def test_a_value_that_is_no_longer_the_proposals_own_is_left_alone(chain: Chain) -> None:
+    executed(chain, "on", FLAG)
+    executed(chain, "off", {**FLAG, "enabled": False})
+    assert "proposal 'off' set smart_contracts to false" in reverting(chain).note
+    chain.act((8, execution(FLAG, "on")))
+    assert reverting(chain).payload == {**FLAG, "enabled": False}
+
+
+def test_executed_twice_in_a_row_it_goes_back_to_before_the_first_time(chain: Chain) -> None:
+    executed(chain, "on", FLAG)
+    chain.act((8, execution(FLAG, "on")))
+    assert reverting(chain).payload == {**FLAG, "enabled": False}
+
+
+def test_one_id_with_changing_content_is_for_people(chain: Chain) -> None:
+    executed(chain, "on", FLAG)
+    chain.act((9, proposal("on", {"feature_name": "exchange", "enabled": False}, "feature_activation")))
+    chain.act((8, execution({"feature_name": "exchange", "enabled": False}, "on")))
+    wanted = reverting(chain)
+    assert wanted.proposal_id is None and "It set exchange, smart_contracts" in wanted.note
+
+
+def test_another_proposal_under_the_reverting_id_is_refused_with_what_to_do(chain: Chain) -> None:
+    executed(chain, "on", FLAG)
+    chain.act((3, proposal("on.revert", FLAG, "feature_activation")))
+    with pytest.raises(Refused, match=r'under an id of your choice .*"enabled": false.*revert: false'):
+        reverting(chain).submission(at(chain, "on.revert"))
+
+
+def test_a_reverting_proposal_that_is_over_can_not_do_it_again(chain: Chain) -> None:
+    executed(chain, "on", FLAG)
+    executed(chain, "on.revert", {**FLAG, "enabled": False})
+    chain.act((8, execution(FLAG, "on")))
+    wanted = reverting(chain)
+    assert wanted.submission(at(chain, "on.revert")) is None
+    assert "was executed before" in wanted.stands(at(chain, "on.revert"))
+    assert "submit the same under another id" in wanted.stands(at(chain, "on.revert"))
+
+
+def test_an_id_too_long_for_an_ending_is_said(chain: Chain) -> None:
+    long = "x" * 125
+    executed(chain, long, FLAG)
+    wanted = reverting(chain, long)
+    assert wanted.proposal_id is None
+    assert "To put false back takes a feature_activation proposal" in wanted.note
