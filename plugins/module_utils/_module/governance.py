@@ -14,7 +14,8 @@ from .._chain import registry
 from .._chain.protocol import NodeClient
 from .._core import canonical
 from .._core.errors import InputError
-from .._governance import acting, approval, binding, people, signing
+from .._governance import acting, approval, binding, people, readers, signing
+from .._governance.cache import Cache
 from .._governance.tally import Tally
 from .base import Options
 
@@ -80,6 +81,35 @@ def client(module: AnsibleModule) -> NodeClient:
     """The node that the NODE options name."""
     options = module.params
     return registry.adapter(options["chain"]).client(options["api_url"], timeout=options["timeout"], api_key=options["api_key"])
+
+
+def read_chain(module: AnsibleModule) -> readers.Reading:
+    """What the readers that the READERS options name agree on."""
+    options = module.params
+    adapter = registry.adapter(options["chain"])
+    return readers.read(
+        [readers.Reader(**reader) for reader in options["readers"]],
+        lambda reader: adapter.client(reader.url, timeout=options["timeout"]),
+        min_readers=options["min_readers"],
+        confirmations=adapter.confirmations if options["confirmations"] is None else options["confirmations"],
+        patience=options["timeout"],
+        budget=options["read_timeout"],
+        cache=Cache(options["cache_dir"]) if options["cache_dir"] else None,
+    )
+
+
+def reading_facts(read: readers.Reading) -> dict[str, t.Any]:
+    """What was read, as modules return it; keys are always the same."""
+    return {
+        "height": read.height,
+        "hash": read.hash,
+        "final": read.final,
+        "chain_id": read.chain_id,
+        "genesis_hash": read.genesis_hash,
+        "seconds_per_block": read.seconds_per_block,
+        "blocks_read": read.blocks_read,
+        "readers": [answer.as_dict() for answer in read.answers],
+    }
 
 
 class Signer:
