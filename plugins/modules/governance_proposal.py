@@ -60,6 +60,12 @@ options:
       - When another proposal has that id, the rollback is sent all the same, and then the module fails and says what to do.
     type: bool
     default: true
+  chain_thresholds:
+    description:
+      - What the chain's own rule starts from, for a network that was not started with XAI's numbers; as
+        O(chainops.validator.governance_proposal_info#module:policy.chain_thresholds).
+    type: dict
+    default: {}
   voting_power:
     description: The submitter's declared voting power. It counts for nothing in the tally.
     type: float
@@ -158,6 +164,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.chainops.validator.plugins.module_utils._chain.protocol import NodeClient
 from ansible_collections.chainops.validator.plugins.module_utils._core.errors import InputError, Refused
 from ansible_collections.chainops.validator.plugins.module_utils._governance import acting, binding
+from ansible_collections.chainops.validator.plugins.module_utils._governance.model import Policy
 from ansible_collections.chainops.validator.plugins.module_utils._governance.tally import Tally
 from ansible_collections.chainops.validator.plugins.module_utils._module.base import ArgumentSpec, Change, run
 from ansible_collections.chainops.validator.plugins.module_utils._module.governance import (
@@ -214,19 +221,20 @@ def propose(module: AnsibleModule) -> dict[str, t.Any]:
     """Plan, and unless only checking, send and look again."""
     options, state = module.params, module.params["state"]
     acting.require_id(options["proposal_id"])
+    policy = Policy.from_dict({"chain_thresholds": options["chain_thresholds"]})
     signer, node = Signer(module), client(module)
     ledger = acting.scan(node, signer.address)
-    current = ledger.tally(options["proposal_id"])
+    current = ledger.tally(options["proposal_id"], policy)
     metadata = plan(module, node, current)
     before = shown(current)
     after = before if metadata is None else expected(state, metadata, before)
     result: dict[str, t.Any] = {"txid": None, "height": None, "attempts": 0, "metadata": metadata}
     if metadata is not None and not module.check_mode:
-        included, ledger = send(module, node, signer, metadata, ledger, lambda now: reached(state, now))
-        current = ledger.tally(options["proposal_id"])
+        included, ledger = send(module, node, signer, metadata, ledger, policy, lambda now: reached(state, now))
+        current = ledger.tally(options["proposal_id"], policy)
         result.update(txid=included.txid, height=included.height, attempts=included.attempts)
     if state == "rolled_back":
-        told, was, becomes = revert(module, node, signer, ledger)
+        told, was, becomes = revert(module, node, signer, ledger, policy)
         before, after = {**before, "reverting_proposal": was}, {**after, "reverting_proposal": becomes}
         result.update(told)
     return {**result, **Change(before, after, options["proposal_id"]).result(), "proposal": proposal_facts(current)}
@@ -238,12 +246,13 @@ def send(
     signer: Signer,
     metadata: acting.Metadata,
     ledger: acting.Ledger,
+    policy: Policy,
     done: t.Callable[[Tally], bool],
 ) -> tuple[acting.Included, acting.Ledger]:
     """Get it into a block, and read on. Raises Refused when the chain did nothing with it."""
     included = act(module, node, signer, metadata, ledger)
     ledger = acting.scan(node, signer.address, ledger)
-    current = ledger.tally(metadata["proposal_id"])
+    current = ledger.tally(metadata["proposal_id"], policy)
     if not done(current):
         raise Refused(
             f"{included.txid} is in block {included.height}, but did nothing: {'; '.join(current.notes[-1:])}",
@@ -254,26 +263,26 @@ def send(
 
 
 def revert(
-    module: AnsibleModule, node: NodeClient, signer: Signer, ledger: acting.Ledger
+    module: AnsibleModule, node: NodeClient, signer: Signer, ledger: acting.Ledger, policy: Policy
 ) -> tuple[dict[str, t.Any], dict[str, t.Any] | None, dict[str, t.Any] | None]:
     """What to return about the reverting proposal, and how it was and becomes for the diff.
 
     Called once the rollback is in a block: somebody who took the reverting proposal's id must not keep a gate open.
     """
-    wanted = acting.plan_revert(ledger.records, module.params["proposal_id"])
+    wanted = acting.plan_revert(ledger.records, module.params["proposal_id"], policy)
     told: dict[str, t.Any] = {"reverts": False, "reverting_proposal": None, "note": wanted.note}
     if wanted.proposal_id is None:
         return told, None, None
     if not module.params["revert"]:
         told["note"] += " It was not filed, as revert is false."
         return told, None, None
-    current = ledger.tally(wanted.proposal_id)
+    current = ledger.tally(wanted.proposal_id, policy)
     metadata = wanted.submission(current, module.params["voting_power"])
     before = shown(current) if current.submission is not None else None
     after = before if metadata is None else expected("submitted", metadata, shown(current))
     if metadata is not None and not module.check_mode:
-        _included, ledger = send(module, node, signer, metadata, ledger, lambda now: reached("submitted", now))
-        current = ledger.tally(wanted.proposal_id)
+        _included, ledger = send(module, node, signer, metadata, ledger, policy, lambda now: reached("submitted", now))
+        current = ledger.tally(wanted.proposal_id, policy)
     told["note"] += wanted.stands(current)
     told["reverting_proposal"] = {
         "id": wanted.proposal_id,
@@ -295,6 +304,7 @@ def main() -> None:
         proposal_type={"type": "str", "default": "software_upgrade"},
         payload={"type": "dict"},
         revert={"type": "bool", "default": True},
+        chain_thresholds={"type": "dict", "default": {}},
         voting_power={"type": "float", "default": 1.0},
     )
     run(spec.module(required_if=[("state", "submitted", ("title", "description", "payload"))]), propose)

@@ -230,12 +230,13 @@ class Revert:
         return f" It stands since height {current.submission.height} ({current.stage})."
 
 
-def plan_revert(records: t.Sequence[Record], proposal_id: str) -> Revert:
+def plan_revert(records: t.Sequence[Record], proposal_id: str, policy: Policy | None = None) -> Revert:
     """The proposal that would put back what this one did: a rollback marks it, and the chain takes nothing back by itself.
 
+    ``policy`` says what thresholds the chain started with, where those aren't XAI's: they may be what has to be put back.
     Only what the replay follows can be put back: features and thresholds. For all else the note says what to do.
     """
-    rule = ChainRule(Thresholds())
+    rule = ChainRule(Thresholds().changed((policy or Policy()).chain_thresholds))
     submission = execution = None
     for record in records:
         taken = rule.apply(record) is None

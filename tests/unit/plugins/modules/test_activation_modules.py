@@ -234,6 +234,13 @@ def test_a_rollback_somebody_else_sent_is_completed(chain: Chain, person: Person
     assert (done["changed"], done["txid"], done["reverting_proposal"]["id"]) == (True, None, "on.revert")
 
 
+def test_what_is_put_back_is_what_this_network_began_with(chain: Chain, person: Person) -> None:
+    executed(chain, "on", {"rule_name": "min_voters", "new_value": 2}, "modify_governance_rules")
+    planned = person(governance_proposal, check=True, state="rolled_back", chain_thresholds={"min_voters": 3})
+    assert planned["reverting_proposal"]["payload"] == {"rule_name": "min_voters", "new_value": 3}
+    assert "unknown threshold" in person(governance_proposal, state="rolled_back", chain_thresholds={"voters": 3})["msg"]
+
+
 def test_filing_can_be_switched_off(chain: Chain, person: Person) -> None:
     executed(chain, "on", ON)
     before = len(chain.blocks)
