@@ -181,9 +181,12 @@ def _read(path: str) -> bytes | None:
     except OSError as exc:
         link = ": it is a symbolic link" if os.path.islink(path) else f": {exc.strerror}"
         raise _refused(path, f"can't be read{link}") from exc
-    with os.fdopen(handle, "rb") as stream:
+    try:
         _require_own(os.fstat(handle), path, stat.S_ISREG, "a file")
-        data = stream.read(approval.MAX_SIGNERS + 1)
+        with os.fdopen(handle, "rb", closefd=False) as stream:
+            data = stream.read(approval.MAX_SIGNERS + 1)
+    finally:
+        os.close(handle)
     if len(data) > approval.MAX_SIGNERS:
         raise _refused(path, f"is larger than {approval.MAX_SIGNERS} bytes")
     return data

@@ -392,7 +392,7 @@ def _compare_with_blocks(
             found.append(f"this node's blocks don't have {where}")
         elif there != record:
             found.append(f"this node's blocks have {where} with other content")
-    subjects = {record.subject for record in listed.values()}
+    subjects = {proof.proposal_id, *(record.subject for record in listed.values())}
     subjects |= {record.subject for record in seen.values() if counting.may_change_thresholds(record)}
     later: list[Record] = []
     for place, record in sorted(seen.items()):
