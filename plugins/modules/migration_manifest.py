@@ -30,7 +30,7 @@ notes:
     be removed from then on.
   - Usual further keys are V(rollout_id), V(turn_id), V(proposal_id), V(release), V(previous), V(snapshot_id),
     V(snapshot_sha256),
-    V(migrations) and V(proof_sha256).
+    V(migrations), V(proof_sha256) and V(break_glass) (by whom, why and until when, where people opened the gate).
   - V(seq), V(prev), V(time), V(hash) and V(instance) are filled in.
 extends_documentation_fragment:
   - chainops.validator.attributes

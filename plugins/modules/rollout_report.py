@@ -34,7 +34,8 @@ options:
       - C(id), C(proposal_id), C(network), C(operator), C(started), C(finished) (ISO 8601, or seconds since the epoch), C(outcome)
         (V(success), V(rolled_back), V(stopped), V(failed) or V(refused)), C(reason), C(power_budget), C(plan) (free form).
       - C(release) has C(id), C(version) and C(sha256) (of the artifact that was approved and run).
-      - C(proof) has C(sha256), C(open), C(height), C(readers), C(tally), C(release_sha256) and C(reasons).
+      - C(proof) has C(sha256), C(open), C(height), C(readers), C(tally), C(release_sha256) and C(reasons),
+        and where people had a say C(approvers), or C(break_glass) as the gate's verdict has it.
       - C(hosts) is a list of C(name), C(address), C(wave), C(canary), C(before) and C(after) (C(version), C(sha256) of the
         running release), C(turn) (as M(chainops.validator.validator_upgrade) returns it), C(journal_verified), C(proof_problems)
         (list; what the host itself found wrong with the proof), C(watermark) (C(before), C(after)), C(snapshot)

@@ -75,8 +75,12 @@ def gather(hosts: t.Mapping[str, Facts], seen: Facts, about: Facts) -> JsonDict:
             "height": gate["chain_read"]["height"],
             "readers": len(gate["chain_read"]["readers"]),
             # The chain's own rule and our policy, each said once, as a person would.
-            "tally": {rule: [one["text"] for one in gate["tally"][rule]["checks"]] for rule in ("chain", "policy")},
+            "tally": {
+                rule: [one["text"] for one in (gate["tally"][rule] or {"checks": ()})["checks"]] for rule in ("chain", "policy")
+            },
             "release_sha256": rollout["release"]["sha256"],
+            "break_glass": gate["verdict"].get("break_glass"),
+            "approvers": (gate.get("approval") or {}).get("verdict", {}).get("approvers", []),
         }
     return rollout
 

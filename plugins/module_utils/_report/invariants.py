@@ -151,9 +151,21 @@ def _i5(rollout: Rollout) -> tuple[bool, str]:
         wrong.append("the proof is for another release")
     checks = _each(rollout, "proof_problems")
     wrong += [f"{host}: {problem}" for host, problems in checks for problem in problems]
-    return not wrong, "; ".join(
-        wrong
-    ) or f"proof {str(digest)[:12]}… of proposal {rollout.get('proposal_id', '?')} checked again by {_many(len(checks), 'host')}"
+    said = "; ".join(wrong)
+    if not wrong:
+        said = f"proof {str(digest)[:12]}… of proposal {rollout.get('proposal_id', '?')} checked again by {_many(len(checks), 'host')}"
+        if proof.get("approvers"):
+            said += f", approved besides by {', '.join(proof['approvers'])}"
+    return not wrong, break_glass(proof) + said
+
+
+def break_glass(proof: t.Mapping[str, t.Any]) -> str:
+    """What must be said first of a proof that people opened, and not the chain; empty for any other."""
+    glass = proof.get("break_glass")
+    if not glass:
+        return ""
+    by = ", ".join(glass.get("approvers") or ["nobody told"])
+    return f"BREAK-GLASS by {by} until height {glass.get('expires_height')}, not approved on chain ({glass.get('reason')}): "
 
 
 def _i6(rollout: Rollout) -> tuple[bool, str]:

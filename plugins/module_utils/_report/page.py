@@ -212,6 +212,11 @@ footer { margin-top: 3rem; padding-top: .9rem; border-top: 1px solid var(--line)
 {% if proof %}
 <dl class="facts">
 <dt>Proposal</dt><dd class="mono">{{ rollout.proposal_id or '–' }}</dd>
+{% if proof.break_glass %}<dt>BREAK-GLASS</dt>
+<dd class="bad"><strong>Not approved on chain.</strong> Opened by {{ proof.break_glass.approvers | default([]) | join(', ') }} until height
+{{ proof.break_glass.expires_height }}: {{ proof.break_glass.reason }}. It stood in for:
+{{ proof.break_glass.instead_of | default([]) | join('; ') }}.</dd>{% endif %}
+{% if proof.approvers %}<dt>People</dt><dd>{{ proof.approvers | join(', ') }} approved beside the chain</dd>{% endif %}
 <dt>Gate</dt>
 <dd>{{ {true: 'open', false: 'closed'}.get(proof.open, 'not told') }}{% if proof.height is defined %} at height {{ proof.height }}{% endif %}
 {%- if proof.readers %}, {{ proof.readers if proof.readers is number else proof.readers | length }} readers agree{% endif %}</dd>

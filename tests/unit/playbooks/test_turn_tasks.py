@@ -52,3 +52,20 @@ def test_all_of_the_stop_window_is_one_task():
         names.index("verify: See from outside that the instance is well"),
     )
     assert names[drained + 1 : followed] == ["upgrade: Take the turn"]
+
+
+def test_nobody_is_told_anything_that_leaves_out_a_break_glass():
+    said = read("roles/announce/vars/main.yml")
+    assert said["__announce_text"].startswith("{{ __announce_loudly ~")
+    for name in ("channel", "document"):
+        text = (REPO / f"roles/announce/tasks/{name}.yml").read_text(encoding="utf-8")
+        for line in text.splitlines():
+            if "announce_message" in line or ".text" in line:
+                assert "__announce_loudly" in line, line
+
+
+def test_the_gate_asks_people_wherever_it_is_asked():
+    for name in ("read", "recheck"):
+        (task,) = read(f"roles/govern/tasks/{name}.yml")
+        options = task["chainops.validator.governance_proposal_info"]
+        assert "rollout_approvals" in options["approvals"] and "rollout_break_glass" in options["break_glass"]

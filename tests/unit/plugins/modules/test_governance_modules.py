@@ -37,6 +37,7 @@ from ansible_collections.chainops.validator.tests.unit.plugins.module_utils._gov
     rollback,
     vote,
 )
+from ansible_collections.chainops.validator.tests.unit.plugins.module_utils._governance.signers import signed, signers
 
 SECRET = "0" * 64  # never a key
 Result = t.Dict[str, t.Any]
@@ -436,3 +437,59 @@ def test_readers_that_can_not_tell_what_they_hold_are_named(
     reasons = found["verdict"]["reasons"]
     assert "0 of 1 readers held the submission before it was mined (policy)" in reasons
     assert "b can't tell what it holds before it is mined, so it can be no witness" in reasons
+
+
+def test_people_beside_the_chain(chain: Chain, node: str, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    chain.approve()
+    keys, alice = tmp_path / "allowed_signers", tmp_path / "alice.sig"
+    keys.write_bytes(signers("alice", "bob"))
+    ask: dict[str, t.Any] = {"proposal_id": ID, "payload": payload(), "readers": [{"name": "a", "url": node}], "min_readers": 1}
+    people: dict[str, t.Any] = {"required": 2, "allowed_signers": str(keys)}
+
+    def gate(given: list[dict[str, str]], **changes: t.Any) -> Result:
+        return call(governance_proposal_info, capsys, **{**ask, "approvals": {**people, "signatures": given, **changes}})
+
+    handed_in = [{"name": "alice", "path": str(alice)}]
+    closed = gate(handed_in)
+    assert closed["verdict"]["reasons"] == [
+        f"0 of 2 approvals: alice's signature does not verify: {alice} can't be read: No such file or directory"
+    ]
+    text = closed["approval"]["statement"]
+    assert "-n chainops-approval" in closed["approval"]["command"]
+    alice.write_text(str(signed("alice", text).text), encoding="utf-8")
+    handed_in.append({"name": "bob", "content": str(signed("bob", text).text)})
+    opened = gate(handed_in)
+    assert opened["verdict"]["open"] and opened["approval"]["verdict"]["approvers"] == ["alice", "bob"]
+    assert opened["proof"]["approval"]["statement"] == text and len(opened["proof"]["approval"]["signatures"]) == 2
+    assert "allowed_signers is missing" in gate(handed_in, allowed_signers=None)["msg"]
+    assert "can't be read" in gate(handed_in, allowed_signers=str(tmp_path / "none"))["msg"]
+    assert "approvals.signatures[0].name '-x' is not usable" in gate([{"name": "-x", "content": ""}])["msg"]
+    assert "mutually exclusive" in gate([{"name": "x", "content": "", "path": "/"}])["msg"]
+    assert call(governance_proposal_info, capsys, **ask)["approval"]["verdict"]["ok"]
+
+
+def test_break_glass(chain: Chain, node: str, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    chain.submit()
+    keys = tmp_path / "allowed_signers"
+    keys.write_bytes(signers("alice", "bob"))
+    ask: dict[str, t.Any] = {"proposal_id": ID, "payload": payload(), "readers": [{"name": "a", "url": node}], "min_readers": 1}
+
+    def gate(given: list[dict[str, str]], required: int = 2, **changes: t.Any) -> Result:
+        people = {"required": required, "allowed_signers": str(keys), "signatures": given}
+        glass = {"reason": "key leak", "expires_height": 100, "approvals": people, **changes}
+        return call(governance_proposal_info, capsys, **{**ask, "break_glass": glass})
+
+    closed = gate([])
+    assert (closed["verdict"]["open"], closed["break_glass"]["used"]) == (False, False)
+    assert closed["verdict"]["reasons"][-1] == "0 of 2 break-glass approvals"
+    text = closed["break_glass"]["statement"]
+    given = [{"name": name, "content": str(signed(name, text, "chainops-break-glass").text)} for name in ("alice", "bob")]
+    opened = gate(given)
+    assert opened["verdict"]["open"] and opened["break_glass"]["used"] and opened["verdict"]["stage"] == "proposed"
+    assert opened["verdict"]["break_glass"]["approvers"] == ["alice", "bob"]
+    assert opened["proof"]["expires_height"] == 100
+    assert not gate(given, reason="another")["verdict"]["open"]
+    assert "required is 1; expected a number of people, 2 or more" in gate(given, 1)["msg"]
+    assert "reason is empty" in gate(given, reason=" ")["msg"]
+    del ask["payload"]
+    assert "break_glass needs payload" in gate(given)["msg"]

@@ -101,6 +101,20 @@ def test_everything_registered_is_judged() -> None:
     assert held["I10"] == "not_observed"
 
 
+def test_a_gate_that_people_opened_is_told_as_such() -> None:
+    glass = {"reason": "key leak", "expires_height": 9, "approvers": ["alice", "bob"], "instead_of": ["4 of 5 yes voters"]}
+    gate = {
+        **about()["gate"],
+        "verdict": {"open": True, "reasons": [], "break_glass": glass},
+        "tally": {"chain": None, "policy": None},
+    }
+    rollout = gather({"v1": host()}, seen(), {**about(), "gate": gate})
+    assert rollout["proof"]["break_glass"] == glass and rollout["proof"]["tally"] == {"chain": [], "policy": []}
+    usual = {**about()["gate"], "approval": {"verdict": {"approvers": ["carol"]}}}
+    rollout = gather({"v1": host()}, seen(), {**about(), "gate": usual})
+    assert rollout["proof"]["break_glass"] is None and rollout["proof"]["approvers"] == ["carol"]
+
+
 def test_a_host_that_could_not_be_asked_is_not_taken_for_good() -> None:
     blind = {name: {"results": [{"record_item": "v1", "unreachable": True}]} for name in ("turns", "manifests", "snapshots")}
     rollout = gather({"v1": host()}, blind, about())

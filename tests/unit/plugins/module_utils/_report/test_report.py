@@ -96,6 +96,33 @@ def test_each_invariant_is_judged_by_its_evidence(name: str, spoil: t.Callable[[
     assert statuses(rollout)[name] == expected, judged(rollout)[name]
 
 
+def shown(rollout: dict[str, t.Any]) -> str:
+    full = collect.complete(rollout)
+    return page.render(full, invariants.judge(full)).decode()
+
+
+def test_break_glass_is_the_first_thing_that_is_said_of_a_proof() -> None:
+    rollout = sample.good()
+    assert "BREAK-GLASS" not in judged(rollout)["I5"].evidence and "BREAK-GLASS" not in shown(rollout)
+    glass = {"reason": "key leak", "expires_height": 9, "approvers": ["alice", "bob"], "instead_of": ["4 of 5 yes voters"]}
+    rollout["proof"]["break_glass"] = glass
+    said = judged(rollout)["I5"]
+    assert said.status == "held"
+    assert said.evidence.startswith("BREAK-GLASS by alice, bob until height 9, not approved on chain (key leak): proof ")
+    assert "BREAK-GLASS by alice, bob" in summary.summary(rollout)
+    text = shown(rollout)
+    assert "Not approved on chain." in text and "4 of 5 yes voters" in text
+    host(rollout)["proof_problems"].append("expired")
+    assert judged(rollout)["I5"].evidence.startswith("BREAK-GLASS") and judged(rollout)["I5"].status == "broken"
+
+
+def test_people_who_approved_beside_the_chain_are_named() -> None:
+    rollout = sample.good()
+    rollout["proof"]["approvers"] = ["alice", "bob"]
+    assert "approved besides by alice, bob" in judged(rollout)["I5"].evidence
+    assert "alice, bob approved beside the chain" in shown(rollout)
+
+
 def test_a_host_that_is_still_drained_is_named() -> None:
     rollout = sample.good()
     rollout["drains"][2]["restored"] = False
