@@ -76,6 +76,8 @@ setup_python() {
         "$cache/uv/bin/python" -m pip install --quiet --disable-pip-version-check -r requirements/uv.txt
         digest requirements/uv.txt >"$stamps/uv"
     fi
+    # Unit tests sign approvals with it.
+    command -v ssh-keygen >/dev/null || apt_install openssh-client
     say "making .cache/venv with $("$python" --version)"
     local pip_log=$cache/venv.log
     "$cache/uv/bin/uv" venv --quiet --clear --python "$python" "$cache/venv"

@@ -312,10 +312,20 @@ approval:
       problems: ["carol's signature does not verify: it is over another text than this statement"]
 break_glass:
   description:
-    - The same for the break-glass, with its C(reason) and C(expires_height). C(used) says whether it opened the gate; it doesn't
-      where the chain says yes.
+    - The same as RV(approval) for the break-glass, and its C(reason) and C(expires_height).
+    - It is not used where the chain says yes.
   returned: when O(break_glass) is given
   type: dict
+  contains:
+    statement:
+      description: As in RV(approval.statement), with the reason and the end.
+      type: str
+    used:
+      description: Whether it opened the gate.
+      type: bool
+    verdict:
+      description: As in RV(approval.verdict).
+      type: dict
   sample: {reason: key leak, expires_height: 1200, used: true, namespace: chainops-break-glass}
 chain_read:
   description: What was read.

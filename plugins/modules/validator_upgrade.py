@@ -115,7 +115,9 @@ options:
   proof:
     description:
       - What M(chainops.validator.governance_proposal_info) returned as C(proof).
-      - Required for O(state=upgraded). The host checks it again.
+      - Required for O(state=upgraded). The host checks it again, and by C(/etc/chainops/<instance>/gate.json) where there is one,
+        which says how strict the proof must be, whose approvals it needs, what rule the network started with, and whether a
+        break-glass is taken at all. A file that is broken or that others can write refuses every proof.
     type: dict
   fence_token:
     description: The token that M(chainops.validator.rollout_lock) gave. A lower one than the host has seen is refused.

@@ -74,10 +74,8 @@ def gather(hosts: t.Mapping[str, Facts], seen: Facts, about: Facts) -> JsonDict:
             "reasons": gate["verdict"]["reasons"],
             "height": gate["chain_read"]["height"],
             "readers": len(gate["chain_read"]["readers"]),
-            # The chain's own rule and our policy, each said once, as a person would.
-            "tally": {
-                rule: [one["text"] for one in (gate["tally"][rule] or {"checks": ()})["checks"]] for rule in ("chain", "policy")
-            },
+            # The chain's own rule and our policy, each said once, as a person would; neither for a proposal that isn't there.
+            "tally": {rule: _texts(gate["tally"][rule]) for rule in ("chain", "policy")},
             "release_sha256": rollout["release"]["sha256"],
             "break_glass": gate["verdict"].get("break_glass"),
             "approvers": (gate.get("approval") or {}).get("verdict", {}).get("approvers", []),
@@ -123,6 +121,10 @@ def _host(
     if sealed:
         row["snapshot"] = {"id": point, "verified": bool(sealed[0]["ok"])}
     return row
+
+
+def _texts(count: Facts | None) -> list[str]:
+    return [one["text"] for one in count["checks"]] if count else []
 
 
 def _began(turn: Facts) -> t.Any:

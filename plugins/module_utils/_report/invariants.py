@@ -153,7 +153,8 @@ def _i5(rollout: Rollout) -> tuple[bool, str]:
     wrong += [f"{host}: {problem}" for host, problems in checks for problem in problems]
     said = "; ".join(wrong)
     if not wrong:
-        said = f"proof {str(digest)[:12]}… of proposal {rollout.get('proposal_id', '?')} checked again by {_many(len(checks), 'host')}"
+        of = f"proof {str(digest)[:12]}… of proposal {rollout.get('proposal_id', '?')}"
+        said = f"{of} checked again by {_many(len(checks), 'host')}"
         if proof.get("approvers"):
             said += f", approved besides by {', '.join(proof['approvers'])}"
     return not wrong, break_glass(proof) + said

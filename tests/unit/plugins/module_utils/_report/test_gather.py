@@ -103,11 +103,8 @@ def test_everything_registered_is_judged() -> None:
 
 def test_a_gate_that_people_opened_is_told_as_such() -> None:
     glass = {"reason": "key leak", "expires_height": 9, "approvers": ["alice", "bob"], "instead_of": ["4 of 5 yes voters"]}
-    gate = {
-        **about()["gate"],
-        "verdict": {"open": True, "reasons": [], "break_glass": glass},
-        "tally": {"chain": None, "policy": None},
-    }
+    verdict = {"open": True, "reasons": [], "break_glass": glass}
+    gate = {**about()["gate"], "verdict": verdict, "tally": {"chain": None, "policy": None}}
     rollout = gather({"v1": host()}, seen(), {**about(), "gate": gate})
     assert rollout["proof"]["break_glass"] == glass and rollout["proof"]["tally"] == {"chain": [], "policy": []}
     usual = {**about()["gate"], "approval": {"verdict": {"approvers": ["carol"]}}}
