@@ -495,6 +495,7 @@ class Live:
         """The proposal was executed when the rollout finished; on XAI anybody may mark it as rolled back."""
         self.gate(one, "executed", missing=None)
         must(playbook("roll-back", str(HERE / "roll_back.yml"), *self.arguments(one), timeout=300), "it can't be rolled back")
+        self.check("it gets its confirmations", *self.follow(8, 180))
         self.gate(one, "rolled_back", missing="rolled back at height")
 
     def upgrade(self, one: dict[str, t.Any], before: dict[str, t.Any]) -> None:
