@@ -440,7 +440,7 @@ from ansible_collections.chainops.validator.plugins.module_utils._governance imp
 from ansible_collections.chainops.validator.plugins.module_utils._governance import tally as counting
 from ansible_collections.chainops.validator.plugins.module_utils._governance.approval import Glass
 from ansible_collections.chainops.validator.plugins.module_utils._governance.cache import Cache, Memory
-from ansible_collections.chainops.validator.plugins.module_utils._governance.model import Policy
+from ansible_collections.chainops.validator.plugins.module_utils._governance.model import LESSER, Policy
 from ansible_collections.chainops.validator.plugins.module_utils._module.base import ArgumentSpec, run
 from ansible_collections.chainops.validator.plugins.module_utils._module.governance import (
     PEOPLE,
@@ -498,6 +498,7 @@ class Gate:
             patience=options["timeout"],
             budget=options["read_timeout"],
             cache=self.cache,
+            count_coins=policy.power == LESSER,
         )
         seen, held = self.remember()
         mine = counting.relevant(read.records, name)

@@ -14,11 +14,12 @@ import dataclasses
 import threading
 import typing as t
 
-from .._chain.protocol import NodeClient
+from .._chain import xai_coins
+from .._chain.protocol import Block, NodeClient
 from .._core.clock import CLOCK, Clock, wait_for
 from .._core.errors import ChainopsError, InputError, IntegrityError, WaitTimeout
 from .._core.http import public_url
-from . import replay
+from . import model, replay
 from .cache import Cache, Known
 from .model import Record
 
@@ -90,6 +91,11 @@ class _Account:
     records: tuple[Record, ...]
     blocks: int
     seconds_per_block: float | None
+    coins: xai_coins.Coins | None = None
+
+    def key(self) -> tuple[str, str, str | None]:
+        """What readers must agree on. All coins, not just the voters': the cache keeps them, and later voters hold some, too."""
+        return (self.hash, self.digest, None if self.coins is None else self.coins.digest())
 
 
 def required_readers(asked: int, wanted: int = 0) -> int:
@@ -106,13 +112,15 @@ def read(
     patience: float = 10.0,
     budget: float = 300.0,
     cache: Cache | None = None,
+    count_coins: bool = False,
     clock: Clock = CLOCK,
 ) -> Reading:
     """Ask all readers and return what enough of them agree on.
 
     ``confirmations`` (blocks) is how far below its tip a node is believed where nothing is ever final. ``patience`` (seconds)
     bounds the first answer, and how long a reader that is behind, or slower than those that agree already, is waited for;
-    ``budget`` (seconds) bounds one reader's whole account. Raises InputError for readers that can't be told apart.
+    ``budget`` (seconds) bounds one reader's whole account. ``count_coins`` also counts what voters and reviewers hold, where
+    blocks tell. Raises InputError for readers that can't be told apart.
     """
     _distinct(readers)
     needed = required_readers(len(readers), min_readers)
@@ -120,7 +128,7 @@ def read(
         hint = "; set min_readers to 1 to trust a single one" if len(readers) == 1 else ""
         problem = f"{len(readers)} readers asked, {needed} must agree: name more readers{hint}"
         return Reading(tuple(Answer(r.name, public_url(r.url), False, None, None) for r in readers), needed, (problem,))
-    session = _Session(readers, connect, needed, confirmations, patience, budget, clock)
+    session = _Session(readers, connect, needed, confirmations, patience, budget, count_coins, clock)
     try:
         return session.read(cache)
     finally:
@@ -138,6 +146,7 @@ class _Session:
         confirmations: int,
         patience: float,
         budget: float,
+        count_coins: bool,
         clock: Clock,
     ) -> None:
         self.readers = {reader.name: reader for reader in readers}
@@ -146,6 +155,7 @@ class _Session:
         self.confirmations = confirmations
         self.patience = patience
         self.budget = budget
+        self.count_coins = count_coins
         self.clock = clock
         self.reasons: dict[str, str] = {}
         self.hellos: dict[str, _Hello] = {}
@@ -170,24 +180,25 @@ class _Session:
         height = sorted((self.hellos[name].height for name in group), reverse=True)[self.needed - 1]
         if height < 0:
             return self._nothing(f"the chain has fewer than {self.confirmations} blocks, which is how long we wait for settling")
-        known = cache.load(chain[0], self.needed) if cache is not None else None
+        known = cache.load(chain[0], self.needed, self._counter(chain[2]) is not None) if cache is not None else None
         if known is not None and known.height > height:
             known = None
         accounts = self._accounts(group, height, known)
-        agreed, key = self._largest(accounts, lambda account: (account.hash, account.digest))
+        agreed, key = self._largest(accounts, _Account.key)
         if key is None and known is not None:
             # Not even the cache's own last block may stand any more: once more, from the first block.
             for name in group:
                 self.reasons.pop(name, None)
             accounts = self._accounts(group, height, None)
-            agreed, key = self._largest(accounts, lambda account: (account.hash, account.digest))
+            agreed, key = self._largest(accounts, _Account.key)
         if key is None:
             return self._nothing(f"they tell different things at height {height}", accounts, height)
         account = accounts[agreed[0]]
         for name in set(accounts) - set(agreed):
             self.reasons[name] = _departure(accounts[name], account, height)
         if cache is not None:
-            cache.store(Known(chain[0], height, account.hash, account.records, len(agreed)))
+            coins = None if account.coins is None else account.coins.state()
+            cache.store(Known(chain[0], height, account.hash, account.records, len(agreed), coins))
         return Reading(
             answers=self._answers(agreed),
             required=self.needed,
@@ -202,6 +213,7 @@ class _Session:
             agreed=tuple(agreed),
             blocks_read=max(accounts[name].blocks for name in agreed),
             seconds_per_block=account.seconds_per_block,
+            held=None if account.coins is None else account.coins.held(r.sender for r in account.records if r.kind in _WEIGHED),
         )
 
     def _hello(self, name: str) -> _Hello:
@@ -217,13 +229,14 @@ class _Session:
 
     def _accounts(self, group: t.Sequence[str], height: int, known: Known | None) -> dict[str, _Account]:
         def enough(done: t.Mapping[str, _Account]) -> bool:
-            return self._largest(done, lambda account: (account.hash, account.digest))[1] is not None
+            return self._largest(done, _Account.key)[1] is not None
 
         jobs = {name: lambda name: self._account(name, height, known) for name in group}
         return self._ask(jobs, self.budget, enough)
 
     def _account(self, name: str, height: int, known: Known | None) -> _Account:
         client = self.clients[name]
+        coins = self._counter(self.hellos[name].chain[2], known.coins if known is not None else None)
         if self.hellos[name].height < height:
             self._catch_up(client, height)
         first, before, records = 0, None, list[Record]()
@@ -236,15 +249,24 @@ class _Session:
                 )
             first, before, records = known.height + 1, known.hash, list(known.records)
         if first > height:
-            return _Account(known.hash if known else "", replay.records_digest(records), tuple(records), 0, None)
+            return _Account(known.hash if known else "", replay.records_digest(records), tuple(records), 0, None, coins)
         times: list[float] = []
-        walked = replay.walk(client, first, height, before, lambda block: times.append(block.time))
+
+        def look(block: Block) -> None:
+            times.append(block.time)
+            if coins is not None:
+                coins.take(block)
+
+        walked = replay.walk(client, first, height, before, look)
         if first == 0 and walked.last == 0 and walked.hash != self.hellos[name].chain[0]:
             raise IntegrityError("tells two hashes for its first block")
         records.extend(walked.records)
         recent = times[-101:] if first else times[1:][-101:]  # a genesis block's time says nothing
         pace = (recent[-1] - recent[0]) / (len(recent) - 1) if len(recent) > 1 else None
-        return _Account(walked.hash, replay.records_digest(records), tuple(records), height - first + 1, pace)
+        return _Account(walked.hash, replay.records_digest(records), tuple(records), height - first + 1, pace, coins)
+
+    def _counter(self, scheme: str, state: t.Any = None) -> xai_coins.Coins | None:
+        return xai_coins.counter(scheme, state) if self.count_coins else None
 
     def _catch_up(self, client: NodeClient, height: int) -> None:
         def settled() -> int:
@@ -354,6 +376,9 @@ class _Session:
         return Reading(self._answers(()), self.needed, (text,))
 
 
+#: What power stands behind.
+_WEIGHED = (model.VOTE, model.REVIEW)
+
 _SILENT = "did not answer in time"
 
 
@@ -361,6 +386,8 @@ def _departure(account: _Account, agreed: _Account, height: int) -> str:
     words = replay.difference(account.records, agreed.records)
     if words is not None:
         return words
+    if account.hash == agreed.hash:
+        return f"counts other coins up to height {height}: its transactions move others than the same ones elsewhere"
     return f"has block {account.hash[:12]} at height {height}, the others have {agreed.hash[:12]}"
 
 

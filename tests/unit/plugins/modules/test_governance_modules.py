@@ -375,7 +375,7 @@ def test_votes_are_witnessed_while_the_gate_is_waited_for(
 ) -> None:
     """Each step is taken only once readers were seen to hold what is to be mined."""
     told = tmp_path / "told"
-    options = {**WAIT, "readers": trio, "policy": {"witnesses": 3}, "cache_dir": str(tmp_path / "c")}
+    options = {**WAIT, "readers": trio, "policy": {"witnesses": 3, "power": "declared"}, "cache_dir": str(tmp_path / "c")}
     chain.scheme, chain.chain_id = xai_tx.LEGACY, None
     content = payload(chain_id=chain.blocks[0]["hash"])
 
@@ -420,7 +420,11 @@ def test_votes_are_witnessed_while_the_gate_is_waited_for(
         assert proving.check_on_host(later["proof"], "ab" * 32, "x86_64", chain.client()) == []
     blind = call(governance_proposal_info, capsys, **{**options, "cache_dir": str(tmp_path / "other")})
     assert "0 of 3 readers held the submission before it was mined (policy)" in blind["verdict"]["reasons"]
-    assert call(governance_proposal_info, capsys, **{**options, "policy": {}})["verdict"]["open"]
+    assert call(governance_proposal_info, capsys, **{**options, "policy": {"power": "declared"}})["verdict"]["open"]
+    # Nobody on this chain was ever given a coin.
+    assert (
+        "0 of 5 yes voters (policy)" in call(governance_proposal_info, capsys, **{**options, "policy": {}})["verdict"]["reasons"]
+    )
 
 
 def sightings(folder: pathlib.Path) -> list[dict[str, t.Any]]:

@@ -11,11 +11,17 @@ import typing as t
 
 import pytest
 
+from ansible_collections.chainops.validator.plugins.module_utils._chain import xai_tx
 from ansible_collections.chainops.validator.plugins.module_utils._core.errors import HttpError, InputError, Unreachable
 from ansible_collections.chainops.validator.plugins.module_utils._governance import readers as reading
 from ansible_collections.chainops.validator.plugins.module_utils._governance.cache import Cache
 from ansible_collections.chainops.validator.plugins.module_utils._governance.readers import Reader, Reading, required_readers
-from ansible_collections.chainops.validator.tests.unit.plugins.module_utils._governance.chain_in_memory import Chain, Client, vote
+from ansible_collections.chainops.validator.tests.unit.plugins.module_utils._governance.chain_in_memory import (
+    Chain,
+    Client,
+    address,
+    vote,
+)
 
 
 def ask(clients: t.Mapping[str, Client], **options: t.Any) -> Reading:
@@ -289,3 +295,54 @@ def test_clients_are_closed(chain: Chain) -> None:
     clients = four(chain)
     ask(clients)
     assert all(client.closed for client in clients.values())
+
+
+def coinful() -> Chain:
+    """On XAI: each of five voters was rewarded once, and voter 4 has given half of it away since."""
+    chain = Chain(None, xai_tx.LEGACY)
+    rewards = [{"address": address(who), "amount": 64.0} for who in range(5)]
+    chain.mine({"txid": "rewards", "sender": "COINBASE", "metadata": {}, "outputs": rewards})
+    chain.pass_votes()
+    given = [{"address": address(7), "amount": 32.0}, {"address": address(4), "amount": 32.0}]
+    spent = [{"txid": "rewards", "vout": 4}]
+    chain.mine({"txid": "gift", "sender": address(4), "metadata": {}, "inputs": spent, "outputs": given})
+    return chain
+
+
+def test_what_voters_hold_is_counted_at_the_height_that_was_read(tmp_path: pathlib.Path) -> None:
+    chain = coinful()
+    held = {address(who).lower(): 64.0 if who < 4 else 32.0 for who in range(5)}
+    assert ask(four(chain), count_coins=True).held == held
+    assert ask(four(chain)).held is None
+    assert ask(four(Chain()), count_coins=True).held is None  # blocks of this kind don't tell
+    cache = Cache(str(tmp_path))
+    ask(four(chain), count_coins=True, cache=cache)
+    ask(four(chain), cache=cache)  # one that doesn't count leaves the other's cache alone
+    chain.act((7, vote()))
+    again = ask(four(chain), count_coins=True, cache=cache)
+    assert again.blocks_read == 1
+    assert again.held == {**held, address(7).lower(): 32.0}
+
+
+def test_who_moves_other_coins_departs() -> None:
+    def more(raw: dict[str, t.Any]) -> None:
+        for tx in raw["transactions"]:
+            for output in tx.get("outputs") or ():
+                output["amount"] = 1e6
+
+    chain = coinful()
+    result = ask(four(chain, lie=more), count_coins=True)
+    assert result.agreed == ("a", "b", "c")
+    assert "counts other coins up to height 3" in reason(result, "d")
+    assert result.held is not None and max(result.held.values()) == 64.0
+    liars = {name: chain.client(lie=more if name in "cd" else None) for name in "abcd"}
+    assert ask(liars, count_coins=True).problems != ()
+    assert ask(four(chain, lie=more)).agreed == ("a", "b", "c", "d")  # governance alone is the same
+
+
+def test_coins_that_can_not_be_counted_are_nobodys(tmp_path: pathlib.Path) -> None:
+    chain = coinful()
+    chain.mine({"txid": "odd", "sender": address(1), "metadata": {}, "inputs": "all of it", "outputs": []})
+    result = ask(four(chain), count_coins=True)
+    assert result.held is None and "inputs of transaction odd are not a list" in result.problems[0]
+    assert ask(four(chain)).problems == ()
