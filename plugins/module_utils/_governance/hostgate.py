@@ -50,6 +50,7 @@ STRICTNESS: t.Mapping[str, str | tuple[str, ...]] = {
     "review_approval_percent": _AT_LEAST,
     "required_stage": (model.APPROVED, model.EXECUTED),
     "valid_blocks": _AT_MOST,
+    "witnesses": _AT_LEAST,
     "voting_period": _AT_LEAST,
     "timelock": _AT_LEAST,
     "power": ("declared", "lesser"),

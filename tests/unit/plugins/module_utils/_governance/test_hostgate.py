@@ -202,6 +202,7 @@ def test_every_field_asked_for_is_told_and_no_other(
         ("review_approval_percent", 60, 70),
         ("required_stage", "implementation_approved", "executed"),
         ("valid_blocks", 1001, 999),
+        ("witnesses", 1, 3),
         ("voting_period", 10, 20),
         ("timelock", 10, 20),
         ("power", "declared", "lesser"),
