@@ -492,7 +492,7 @@ class Gate:
         confirmations = self.adapter.confirmations if options["confirmations"] is None else options["confirmations"]
         self.read = read = reading.read(
             self.readers,
-            lambda reader: self.client(reader.url),
+            lambda reader: self.adapter.client(reader.url, timeout=options["timeout"], lanes=reading.LANES),
             min_readers=options["min_readers"],
             confirmations=confirmations,
             patience=options["timeout"],

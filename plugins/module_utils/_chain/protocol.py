@@ -174,8 +174,9 @@ class ChainAdapter(t.Protocol):
     confirmations: int  # blocks to wait where nothing is ever final
 
     def client(
-        self, api_url: str, *, timeout: float = 10.0, api_key: str | None = None, admin_token: str | None = None
-    ) -> NodeClient: ...
+        self, api_url: str, *, timeout: float = 10.0, api_key: str | None = None, admin_token: str | None = None, lanes: int = 1
+    ) -> NodeClient:
+        """``lanes``: connections that reading many blocks may use at once; a host is gentle to its own node, and uses one."""
 
     def admin(
         self, api_url: str, *, timeout: float = 10.0, api_key: str | None = None, admin_token: str | None = None

@@ -19,6 +19,7 @@ import http.cookies
 import math
 import typing as t
 
+from .._core.ahead import in_turn
 from .._core.clock import CLOCK, Clock
 from .._core.errors import ChainopsError, HttpError, Unreachable
 from .._core.http import HttpClient, Response, excerpt, expect
@@ -37,6 +38,8 @@ PAGE = 50
 PENDING_PAGE, MAX_PENDING = 500, 2000
 #: The one feature whose state a node tells.
 VISIBLE_FEATURE = "smart_contracts"
+#: Blocks that one of several connections reads in a row where they come one by one.
+ROW = 8
 #: The metric in which an XAI node counts double signing by validators it watches.
 _DOUBLE_SIGNS = "xai_validator_double_sign_events_total"
 
@@ -47,6 +50,7 @@ class Pace:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._last: dict[str, float] = {}
+        self._many = 512
 
     def wait(self, path: str, interval: float) -> None:
         """Sleep until ``interval`` seconds have passed since the last request for ``path``."""
@@ -55,13 +59,17 @@ class Pace:
         if due > now:
             self._clock.sleep(due - now)
             now = self._clock.monotonic()
-        if len(self._last) > 512:
+        if len(self._last) > self._many:
             self._last = {known: at for known, at in self._last.items() if now - at < ADMIN_PACE}
+            self._many = max(512, 2 * len(self._last))  # what is left may all matter still: looking through it has a price
         self._last[path] = now
 
 
 class XaiClient:
     """One node over HTTP. Not thread-safe: one a thread.
+
+    ``lanes`` is how many connections ``blocks`` may use at once, so that the node works while we do; with 1 it reads over the one
+    that everything else goes over.
 
     Every method raises Unreachable, or HttpError for an answer that isn't what was asked for. 429 answers are waited out as long
     as that fits into three times ``timeout``.
@@ -74,9 +82,13 @@ class XaiClient:
         timeout: float = 10.0,
         api_key: str | None = None,
         admin_token: str | None = None,
+        lanes: int = 1,
         clock: Clock = CLOCK,
     ) -> None:
         self.api_url = api_url
+        self._timeout = timeout
+        self._lanes = lanes
+        self._top = -1
         self._http = HttpClient(api_url, timeout=timeout, clock=clock)
         self._clock = clock
         self._patience = 3 * timeout
@@ -140,24 +152,55 @@ class XaiClient:
         """In pages, but not of an XAI node: its pages lack the transactions of what is older than its process, and for each of
         them it goes through its whole chain."""
         self._version()
+        step = ROW if self._is_xai else PAGE
+        starts = range(first, last + 1, step)
+        lanes = min(self._lanes, len(starts))
+        if lanes < 2:
+            yield from self._run(first, last)
+            return
+        batches = in_turn([self._lane(starts[lane::lanes], step, last) for lane in range(lanes)], f"blocks of {self.api_url}")
+        try:
+            for batch, failure in batches:
+                yield from batch
+                if failure is not None:
+                    raise failure
+        finally:
+            t.cast(t.Generator[t.Any, None, None], batches).close()
+
+    def _lane(
+        self, starts: t.Sequence[int], step: int, last: int
+    ) -> t.Generator[tuple[list[Block], Exception | None], None, None]:
+        """What one of several connections reads: blocks from each of ``starts`` on, and what kept it from reading more."""
+        with XaiClient(self.api_url, timeout=self._timeout, clock=self._clock) as other:
+            other._is_xai, other._top = self._is_xai, self._top
+            for start in starts:
+                batch: list[Block] = []
+                failure: Exception | None = None
+                try:
+                    for block in other._run(start, min(start + step - 1, last)):
+                        batch.append(block)  # what came before a failure counts
+                except Exception as exc:
+                    failure = exc
+                yield batch, failure
+
+    def _run(self, first: int, last: int) -> t.Iterator[Block]:
         page: dict[int, Json] = {}
-        top = last
+        self._top = max(self._top, last)
         for height in range(first, last + 1):
             if height not in page and not self._is_xai:
-                top, page = self._page(height, min(PAGE, last - height + 1), top)
+                page = self._page(height, min(PAGE, last - height + 1))
             # New blocks shift a page: what it misses is asked for alone, and the next page knows the new top.
             yield self._as_block(page[height], height, self._http.url("/blocks")) if height in page else self.block(height)
 
-    def _page(self, first: int, count: int, top: int) -> tuple[int, dict[int, Json]]:
-        """The tip's height, and blocks by height: ``count`` of them from ``first`` on while the tip is ``top`` (they are counted
-        from there)."""
-        doc = self._doc("/blocks", {"limit": count, "offset": max(0, top - first - count + 1)})
+    def _page(self, first: int, count: int) -> dict[int, Json]:
+        """Blocks by height: ``count`` of them from ``first`` on while the tip is where it was (they are counted from there)."""
+        doc = self._doc("/blocks", {"limit": count, "offset": max(0, self._top - first - count + 1)})
         listed = doc.get("blocks")
         if not isinstance(listed, list) or not all(isinstance(item, dict) for item in listed):
             raise _wrong(self._http.url("/blocks"), "blocks that are not a list of objects")
         numbered = ((_count(item.get("index")), item) for item in listed)
-        total = _height(doc, "total", self._http.url("/blocks"))
-        return total - 1, {index: item for index, item in numbered if index is not None}
+        self._top = _height(doc, "total", self._http.url("/blocks")) - 1
+        return {index: item for index, item in numbered if index is not None}
 
     def _as_block(self, doc: Json, height: int, url: str) -> Block:
         if _height(doc, "index", url) != height:
@@ -520,9 +563,9 @@ class XaiAdapter:
     confirmations = 6
 
     def client(
-        self, api_url: str, *, timeout: float = 10.0, api_key: str | None = None, admin_token: str | None = None
+        self, api_url: str, *, timeout: float = 10.0, api_key: str | None = None, admin_token: str | None = None, lanes: int = 1
     ) -> XaiClient:
-        return XaiClient(api_url, timeout=timeout, api_key=api_key, admin_token=admin_token)
+        return XaiClient(api_url, timeout=timeout, api_key=api_key, admin_token=admin_token, lanes=lanes)
 
     def admin(
         self, api_url: str, *, timeout: float = 10.0, api_key: str | None = None, admin_token: str | None = None

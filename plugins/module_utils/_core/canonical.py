@@ -46,11 +46,11 @@ def sha256_file(path: str, block: int = 1 << 20) -> str:
 
 
 def _pairs(pairs: list[tuple[str, t.Any]]) -> dict[str, t.Any]:
-    result: dict[str, t.Any] = {}
-    for key, value in pairs:
-        if key in result:
-            raise ValueError(f"duplicate key {key!r}")
-        result[key] = value
+    result = dict(pairs)
+    if len(result) < len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _value in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise ValueError(f"duplicate key {twice!r}")
     return result
 
 

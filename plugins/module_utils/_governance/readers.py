@@ -28,6 +28,9 @@ T = t.TypeVar("T")
 #: Readers asked at the same time; more than that wait for their turn.
 MAX_THREADS = 32
 
+#: Connections to one reader while its blocks are read: with more, a node on the way to its limits would notice us.
+LANES = 4
+
 
 @dataclasses.dataclass(frozen=True)
 class Reader:

@@ -89,7 +89,7 @@ def read_chain(module: AnsibleModule) -> readers.Reading:
     adapter = registry.adapter(options["chain"])
     return readers.read(
         [readers.Reader(**reader) for reader in options["readers"]],
-        lambda reader: adapter.client(reader.url, timeout=options["timeout"]),
+        lambda reader: adapter.client(reader.url, timeout=options["timeout"], lanes=readers.LANES),
         min_readers=options["min_readers"],
         confirmations=adapter.confirmations if options["confirmations"] is None else options["confirmations"],
         patience=options["timeout"],

@@ -3,6 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+import json
+import threading
 import urllib.parse
 
 import pytest
@@ -12,6 +14,7 @@ from ansible_collections.chainops.validator.plugins.module_utils._chain.protocol
 from ansible_collections.chainops.validator.plugins.module_utils._core import clock
 from ansible_collections.chainops.validator.plugins.module_utils._core.errors import HttpError, InputError, Unreachable
 from ansible_collections.chainops.validator.tests.unit.plugins.module_utils._chain import fakes
+from ansible_collections.chainops.validator.tests.unit.plugins.module_utils._core import hostile
 
 
 class FakeClock(clock.Clock):
@@ -603,3 +606,89 @@ def test_registry():
         registry.adapter("solana")
     with pytest.raises(InputError, match="http"):
         adapter.client("127.0.0.1:8545")
+
+
+def told(tip, paths):
+    """A hostile server's script for a good node with ``tip + 1`` blocks; ``paths`` are its exceptions."""
+
+    def script(path):
+        bare = path.partition("?")[0]
+        if path in paths or bare in paths:
+            return paths.get(path, paths.get(bare))
+        return hostile.answer(json.dumps(fakes.xai(tip)[bare]).encode()) if bare in fakes.xai(tip) else missing()
+
+    return script
+
+
+def missing():
+    return hostile.answer(b"nothing here", "404 Not Found")
+
+
+def test_several_connections_give_the_same_blocks_in_order_and_no_more_than_that_many_at_once():
+    with hostile.serving(told(70, {})) as node, xai.XaiClient(node.url, timeout=5, lanes=3) as it:
+        assert [block.height for block in it.blocks(2, 70)] == list(range(2, 71))
+        assert 1 <= node.most <= 3
+        assert sorted(node.asked) == sorted(["/version", *(f"/blocks/{height}" for height in range(2, 71))])
+
+
+@pytest.mark.parametrize("tips", [[60], [60, 63, 70]])
+def test_several_connections_read_pages_of_a_reference_node(monkeypatch, tips):
+    monkeypatch.setattr(xai, "PAGE", 8)
+    with fakes.serving(fakes.reference(tip=70)) as node, client(node, lanes=4) as it:
+        node.routes["/blocks"] = paged(node, tips)
+        assert list(it.blocks(5, 60)) == [it.block(height) for height in range(5, 61)]
+
+
+def test_a_failure_among_several_connections_comes_where_it_belongs():
+    bad = {"/blocks/21": hostile.answer(b"<html>"), "/blocks/30": hostile.answer(b"{}"), "/blocks/40": [600.0]}
+    with hostile.serving(told(60, bad)) as node, xai.XaiClient(node.url, timeout=2, lanes=4) as it:
+        seen = []
+        with pytest.raises(HttpError, match="blocks/21 is not valid JSON"):
+            for block in it.blocks(0, 60):
+                seen.append(block.height)
+        assert seen == list(range(21))
+
+
+def test_who_stops_reading_leaves_no_connection_behind():
+    with hostile.serving(told(400, {})) as node:
+        it = xai.XaiClient(node.url, timeout=2, lanes=4)
+        blocks = it.blocks(0, 400)
+        assert next(blocks).height == 0
+        blocks.close()
+        it.close()
+        for thread in threading.enumerate():
+            if thread.name.startswith(f"blocks of {node.url}"):
+                thread.join(10)
+                assert not thread.is_alive()
+        while node.connections():  # the server has yet to see that they are closed
+            threading.Event().wait(0.01)
+        # What was asked for is bounded by what may be under way, not by the length of the chain.
+        assert len(node.asked) < 1 + 4 * 4 * xai.ROW
+
+
+def test_a_limit_that_one_of_several_connections_meets_is_waited_out():
+    seen = []
+
+    def script(path):
+        seen.append(path)
+        if path == "/blocks/17" and seen.count(path) == 1:
+            return hostile.answer(b'{"error": "Rate limit exceeded", "retry_after": 0.1}', "429 Too Many Requests")
+        return told(60, {})(path)
+
+    with hostile.serving(script) as node, xai.XaiClient(node.url, timeout=2, lanes=4) as it:
+        assert [block.height for block in it.blocks(0, 60)] == list(range(61))
+        assert seen.count("/blocks/17") == 2
+
+
+def test_the_pace_of_many_paths_is_kept_without_looking_through_all_of_them_each_time(ticking):
+    pace = xai.Pace(ticking)
+    for number in range(3000):
+        pace.wait(f"/blocks/{number}", 1.0)
+    assert ticking.slept == []
+    pace.wait("/blocks/2999", 1.0)
+    assert ticking.slept == [1.0]
+    ticking.now += 60
+    for number in range(20000):
+        pace.wait(f"/other/{number}", 1.0)
+        ticking.now += 1
+    assert len(pace._last) < 7000
