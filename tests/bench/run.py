@@ -2,7 +2,7 @@
 # Copyright (c) 2026 chainops.validator contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Measures the snapshot engine against what people use instead; `make bench` calls it.
+"""Measures the snapshot engine against what people use instead, and the gate against the node it reads; `make bench` calls it.
 
     tests/bench/run.py [--size 400M]
 
@@ -32,6 +32,8 @@ import subprocess
 import sys
 import time
 import typing as t
+
+import reading
 
 from ansible_collections.chainops.validator.plugins.module_utils._chain.registry import adapter
 from ansible_collections.chainops.validator.plugins.module_utils._core import canonical
@@ -489,8 +491,9 @@ def main() -> int:
         began = time.monotonic()
         bench = Bench(arguments.size)
         decisions = pure()
+        gate = reading.measure()
         bench.run()
-    except Failure as exc:
+    except (Failure, ValueError) as exc:
         print(f"bench: {exc}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -509,11 +512,17 @@ def main() -> int:
         "seconds": time.monotonic() - began,
         "snapshot": bench.as_dict(),
         "decisions": decisions,
+        "gate": gate,
     }
     (OUT / "bench.json").write_bytes(canonical.pretty(document))
     print(bench.table())
     for what, figures in decisions.items():
         print(f"{'decisions':13}{figures['count']:,} {what} in {figures['seconds']:.3f} s: {figures['per_second']:,.0f} a second")
+    print(
+        f"{'gate':13}{gate['blocks']:,} blocks replayed from one reader in {gate['replay_seconds']:.1f} s; the node serves them "
+        f"in {gate['served_seconds']:.1f} s over {gate['connections']} connections: x {gate['ratio']:.2f} of what it can serve; "
+        f"again, from the cache, in {gate['again_seconds']:.2f} s"
+    )
     print(f"{'machine':13}{machine['cores']} cores, load {machine['load'][0]:.1f}; {document['seconds']:.0f} s in all")
     return 1 if bench.failed() else 0
 

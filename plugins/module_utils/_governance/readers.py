@@ -94,11 +94,12 @@ class _Account:
     records: tuple[Record, ...]
     blocks: int
     seconds_per_block: float | None
-    coins: xai_coins.Coins | None = None
+    coins: xai_coins.Coins | None
+    coins_digest: str | None
 
     def key(self) -> tuple[str, str, str | None]:
         """What readers must agree on. All coins, not just the voters': the cache keeps them, and later voters hold some, too."""
-        return (self.hash, self.digest, None if self.coins is None else self.coins.digest())
+        return (self.hash, self.digest, self.coins_digest)
 
 
 def required_readers(asked: int, wanted: int = 0) -> int:
@@ -252,7 +253,7 @@ class _Session:
                 )
             first, before, records = known.height + 1, known.hash, list(known.records)
         if first > height:
-            return _Account(known.hash if known else "", replay.records_digest(records), tuple(records), 0, None, coins)
+            return self._told(known.hash if known else "", records, 0, None, coins)
         times: list[float] = []
 
         def look(block: Block) -> None:
@@ -266,7 +267,12 @@ class _Session:
         records.extend(walked.records)
         recent = times[-101:] if first else times[1:][-101:]  # a genesis block's time says nothing
         pace = (recent[-1] - recent[0]) / (len(recent) - 1) if len(recent) > 1 else None
-        return _Account(walked.hash, replay.records_digest(records), tuple(records), height - first + 1, pace, coins)
+        return self._told(walked.hash, records, height - first + 1, pace, coins)
+
+    @staticmethod
+    def _told(tip: str, records: list[Record], blocks: int, pace: float | None, coins: xai_coins.Coins | None) -> _Account:
+        digest = None if coins is None else coins.digest()
+        return _Account(tip, replay.records_digest(records), tuple(records), blocks, pace, coins, digest)
 
     def _counter(self, scheme: str, state: t.Any = None) -> xai_coins.Coins | None:
         return xai_coins.counter(scheme, state) if self.count_coins else None
