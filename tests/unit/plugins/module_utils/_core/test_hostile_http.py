@@ -7,6 +7,7 @@ import typing as t
 
 import pytest
 
+from ansible_collections.chainops.validator.plugins.module_utils._core import clock
 from ansible_collections.chainops.validator.plugins.module_utils._core.errors import HttpError, InputError, Unreachable
 from ansible_collections.chainops.validator.plugins.module_utils._core.http import HttpClient
 from ansible_collections.chainops.validator.tests.unit.plugins.module_utils._core import hostile
@@ -83,7 +84,6 @@ def test_answers_as_servers_may_frame_them(raw: bytes, body: bytes) -> None:
         OK,
         OK + b"no colon\r\n\r\n",
         OK + b" folded: x\r\n\r\n",
-        OK + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\nhi",
         OK + b"Content-Length: -2\r\n\r\nhi",
         OK + b"Content-Length: " + b"9" * 60_000 + b"\r\n\r\nhi",
         OK + b"Content-Length: 20\r\n\r\ncut short",
@@ -103,13 +103,38 @@ def test_a_connection_closed_while_idle_is_opened_again() -> None:
         assert server.asked == ["/a", "/b", "/c"]
 
 
-def test_a_time_limit_of_one_answer_is_none_of_the_next() -> None:
-    def script(path: str) -> hostile.Script:
-        return [0.5, *hostile.answer(b"{}")] if path == "/slow" else [0.2, *hostile.answer(b"{}")]
+def test_two_lengths_are_none() -> None:
+    raw = OK + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\nhi"
+    with hostile.serving(lambda path: [raw]) as server, client(server) as http, pytest.raises(Unreachable, match="is none"):
+        http.get("/")
 
-    with hostile.serving(script) as server, client(server, timeout=3.0, deadline=0.6) as http:
-        assert [http.get(path).status for path in ("/slow", "/slow", "/x", "/x")] == [200] * 4
-        assert len(server.asked) == 4
+
+def test_what_was_left_of_one_deadline_does_not_shorten_the_next_wait() -> None:
+    class Clock(clock.Clock):
+        def __init__(self) -> None:
+            self.ahead = 0.0
+
+        def monotonic(self) -> float:
+            return super().monotonic() + self.ahead
+
+    ticking = Clock()
+
+    def script(path: str) -> hostile.Script:
+        if path == "/late":
+            yield OK + b"Content-Length: 2\r\n\r\n"
+            yield 0.05
+            ticking.ahead += 99.5
+            yield b"h"
+            yield 0.05
+            yield b"i"
+        else:
+            yield 1.0
+            yield from hostile.answer(b"{}")
+        yield hostile.KEEP
+
+    with hostile.serving(script) as server, client(server, timeout=30.0, deadline=100.0, clock=ticking) as http:
+        assert [http.get(path).status for path in ("/late", "/next")] == [200] * 2
+        assert server.asked == ["/late", "/next"]
 
 
 @pytest.mark.parametrize(
