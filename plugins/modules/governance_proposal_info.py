@@ -138,8 +138,8 @@ options:
             type: str
   break_glass:
     description:
-      - Lets people open a gate that the chain leaves closed, when votes are all that is missing. It is loud, it ends at a height,
-        and everything that comes of it says so.
+      - Lets people open a gate that the chain leaves closed, when votes are all that is missing, or the time that voting period
+        and timelock give them. It is loud, it ends at a height, and everything that comes of it says so.
       - It does not stand in for readers that agree, nor for a proposal that was rolled back or submitted twice, nor for a payload
         that is another one than was submitted, incomplete, or another chain's.
       - Needs O(payload). What is signed is RV(break_glass.statement), which holds the payload's digest, the reason and the end.
