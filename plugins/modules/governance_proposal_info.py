@@ -547,7 +547,9 @@ class Gate:
             self.result["wait"] = waiting.report(
                 options["wait_for"], read, result, verdict, waited=waited, now=CLOCK.stamp(), pending=len(held)
             )
-            self.dead_end = waiting.dead_end(options["wait_for"], read, result, verdict, options["payload"], wrong)
+            self.dead_end = waiting.dead_end(
+                options["wait_for"], read, result, verdict, options["payload"], wrong, policy.voting_period
+            )
         return verdict
 
     def remember(self) -> tuple[witness.Seen, list[dict[str, t.Any]]]:

@@ -24,10 +24,19 @@ def reached(wanted: str, verdict: Verdict) -> bool:
     return verdict.stage in STAGES and STAGES.index(verdict.stage) >= STAGES.index(wanted)
 
 
-def dead_end(wanted: str, reading: Reading, result: Tally, verdict: Verdict, payload: t.Any, wrong: t.Sequence[str]) -> list[str]:
+def dead_end(
+    wanted: str,
+    reading: Reading,
+    result: Tally,
+    verdict: Verdict,
+    payload: t.Any,
+    wrong: t.Sequence[str],
+    voting_period: int = 0,
+) -> list[str]:
     """Why it can't be reached under this id any more; empty while it can.
 
     ``payload`` is what is about to run, ``wrong`` what is wrong with signatures: blocks don't change, so neither mends itself.
+    Nor does a vote that is lost when its ``voting_period`` is over.
     Readers that don't agree, and a proposal that isn't there yet, are no end.
     """
     if reading.problems or result.submission is None:
@@ -44,6 +53,10 @@ def dead_end(wanted: str, reading: Reading, result: Tally, verdict: Verdict, pay
         differences = binding.differences(result.payload, payload)
         found.extend(f"about to run is not what was approved: {text}" for text in differences)
     checks = () if result.policy is None else result.policy.voting
+    end = result.submission.height + voting_period
+    if voting_period and reading.height is not None and reading.height >= end:
+        lost = [check.text for check in checks if not check.ok]
+        found.extend(f"the voting period ended at height {end}: {text}" for text in lost)
     found.extend(check.text for check in checks if check.name == "witnesses" and not check.ok)
     if result.executed is not None and result.policy is not None and not result.policy.ok:
         missing = "; ".join(result.policy.missing())

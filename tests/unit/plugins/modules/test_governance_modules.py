@@ -269,7 +269,7 @@ def trio(chain: Chain, node: str) -> t.Iterator[list[dict[str, str]]]:
         yield [{"name": name, "url": url} for name, url in (("a", node), ("b", second), ("c", third))]
 
 
-WAIT = {"proposal_id": ID, "wait_timeout": 60, "wait_interval": 0.02}
+WAIT = {"proposal_id": ID, "wait_timeout": 300, "wait_interval": 0.02}
 
 
 @pytest.mark.parametrize("keep", [True, False])
@@ -282,7 +282,7 @@ def test_the_gate_is_waited_for_and_says_what_for(
     found = call(
         governance_proposal_info, capsys, True, **WAIT, **options, readers=trio, wait_for="open", progress_file=str(told)
     )
-    helper.join(60)
+    helper.join(300)
     assert (found["verdict"]["open"], found["changed"]) == (True, False), found
     assert found["wait"]["stage"] == "implementation_approved"
     assert found["chain_read"]["blocks_read"] < 5  # the last reading read only what was new
@@ -339,6 +339,21 @@ def test_what_can_not_come_any_more_is_not_waited_for(
     ended = call(governance_proposal_info, capsys, **{**WAIT, "wait_timeout": 1e6}, readers=trio, wait_for=wanted)
     assert ended["failed"] and ended["msg"].startswith(words), ended["msg"]
     assert ended["proof"]["verdict"] == ended["verdict"]
+
+
+def test_a_vote_that_was_lost_in_its_period_is_not_waited_for(
+    chain: Chain, trio: list[dict[str, str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    chain.submit()
+    chain.act(*((who, vote()) for who in range(4)))
+    chain.mine()
+    wait = {**WAIT, "wait_timeout": 1e6, "readers": trio, "wait_for": "open"}
+    ended = call(governance_proposal_info, capsys, **wait, policy={"voting_period": 2})
+    assert ended["failed"]
+    assert "open can't be reached any more: the voting period ended at height 3: 4 of 5 yes voters" in ended["msg"]
+    longer = call(governance_proposal_info, capsys, **{**wait, "wait_timeout": 0}, policy={"voting_period": 3})
+    assert longer["msg"].startswith("waited")
+    assert longer["tally"]["waits"] == [{"what": "voting period", "until_height": 4, "blocks_left": 1, "seconds": 1.0}]
 
 
 def test_another_payload_than_the_approved_one_is_not_waited_for(
@@ -407,7 +422,7 @@ def test_votes_are_witnessed_while_the_gate_is_waited_for(
     stage = "implementation_approved"
     found = call(governance_proposal_info, capsys, **options, wait_for=stage, progress_file=str(told))
     over.set()
-    helper.join(60)
+    helper.join(300)
     assert found["verdict"]["stage"] == stage, found["msg"]
     later = call(governance_proposal_info, capsys, **options)
     if rewritten:
