@@ -447,6 +447,7 @@ from ansible_collections.chainops.validator.plugins.module_utils._module.governa
     READERS,
     asked,
     proposal_facts,
+    reading_facts,
     teller,
 )
 
@@ -528,16 +529,7 @@ class Gate:
             "tally": result.as_dict(),
             "approval": answer.approval,
             **({} if answer.break_glass is None else {"break_glass": answer.break_glass}),
-            "chain_read": {
-                "height": read.height,
-                "hash": read.hash,
-                "final": read.final,
-                "chain_id": read.chain_id,
-                "genesis_hash": read.genesis_hash,
-                "seconds_per_block": read.seconds_per_block,
-                "blocks_read": read.blocks_read,
-                "readers": [one.as_dict() for one in read.answers],
-            },
+            "chain_read": reading_facts(read),
             "pending": held,
             "proof": proof,
             "proof_sha256": proof["sha256"],
