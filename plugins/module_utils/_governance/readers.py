@@ -11,6 +11,8 @@ that lies, lags, stalls, truncates or answers with rubbish is a reader that didn
 from __future__ import annotations
 
 import dataclasses
+import math
+import statistics
 import threading
 import typing as t
 
@@ -216,7 +218,7 @@ class _Session:
             records=account.records,
             agreed=tuple(agreed),
             blocks_read=max(accounts[name].blocks for name in agreed),
-            seconds_per_block=account.seconds_per_block,
+            seconds_per_block=_pace(accounts[name].seconds_per_block for name in agreed),
             held=None if account.coins is None else account.coins.held(r.sender for r in account.records if r.kind in _WEIGHED),
         )
 
@@ -257,13 +259,13 @@ class _Session:
         times: list[float] = []
 
         def look(block: Block) -> None:
+            if block.height == 0 and block.hash != self.hellos[name].chain[0]:
+                raise IntegrityError("tells two hashes for its first block")
             times.append(block.time)
             if coins is not None:
                 coins.take(block)
 
         walked = replay.walk(client, first, height, before, look)
-        if first == 0 and walked.last == 0 and walked.hash != self.hellos[name].chain[0]:
-            raise IntegrityError("tells two hashes for its first block")
         records.extend(walked.records)
         recent = times[-101:] if first else times[1:][-101:]  # a genesis block's time says nothing
         pace = (recent[-1] - recent[0]) / (len(recent) - 1) if len(recent) > 1 else None
@@ -398,6 +400,12 @@ def _departure(account: _Account, agreed: _Account, height: int) -> str:
     if account.hash == agreed.hash:
         return f"counts other coins up to height {height}: its transactions move others than the same ones elsewhere"
     return f"has block {account.hash[:12]} at height {height}, the others have {agreed.hash[:12]}"
+
+
+def _pace(told: t.Iterable[float | None]) -> float | None:
+    """The middle one: blocks' times are nothing that readers have to agree on."""
+    sane = [seconds for seconds in told if seconds is not None and 0 <= seconds < math.inf]
+    return statistics.median(sane) if sane else None
 
 
 def _distinct(readers: t.Sequence[Reader]) -> None:

@@ -20,8 +20,8 @@ def block(height: int, *txs: dict[str, t.Any]) -> Block:
     return Block(height, f"h{height}", f"h{height - 1}", 0.0, None, txs, None, {})
 
 
-def pay(txid: str, outputs: t.Any, inputs: t.Any = None) -> dict[str, t.Any]:
-    return {"txid": txid, "inputs": inputs, "outputs": outputs}
+def pay(txid: str, outputs: t.Any, inputs: t.Any = None, sender: str = "COINBASE", amount: t.Any = 1e6) -> dict[str, t.Any]:
+    return {"txid": txid, "sender": sender, "amount": amount, "inputs": inputs, "outputs": outputs}
 
 
 def out(address: str, amount: t.Any) -> dict[str, t.Any]:
@@ -38,25 +38,62 @@ def counted(*blocks: Block) -> Coins:
 def test_coins_come_from_outputs_and_go_with_inputs() -> None:
     coins = counted(
         block(0, pay("reward", [out("TXAIa", 10.0)])),
-        block(1, pay("one", [out("TXAIb", 4), out("txaiA", 5.5)], [{"txid": "reward", "vout": 0}])),
+        block(1, pay("fees", []), pay("one", [out("TXAIb", 4), out("txaiA", 5.5)], [{"txid": "reward", "vout": 0}], "TXAIa")),
     )
     assert coins.held(["TXAIA", "txaib", "nobody"]) == {"nobody": 0.0, "txaia": 5.5, "txaib": 4.0}
 
 
-def test_an_output_may_be_spent_in_its_own_block_whatever_the_order() -> None:
-    spend = pay("two", [out("b", 1.0)], [{"txid": "one", "vout": 0}])
-    assert counted(block(0, spend, pay("one", [out("a", 1.0)]))).held("ab") == {"a": 0.0, "b": 1.0}
+def test_what_a_block_made_may_be_spent_in_it() -> None:
+    spend = pay("two", [out("b", 1.0)], [{"txid": "one", "vout": 0}], "a")
+    assert counted(block(5, pay("one", [out("a", 1.0)]), spend)).held("ab") == {"a": 0.0, "b": 1.0}
 
 
-@pytest.mark.parametrize("amount", [-1, 0, float("nan"), float("inf"), "7", None, True, [1]])
+@pytest.mark.parametrize("amount", [-1, 0, float("nan"), float("inf"), 1e31, "7", None, True, [1]])
 def test_an_output_that_is_none_is_worth_nothing(amount: t.Any) -> None:
     assert counted(block(0, pay("x", [out("a", amount), "text", out("a", 2.0)]))).held("a") == {"a": 2.0}
 
 
-@pytest.mark.parametrize("inputs", ["x", {"txid": "x"}, ["x"], [{"txid": 1, "vout": 0}], [{"txid": "x", "vout": "0"}], [{}]])
-def test_what_spends_something_unreadable_is_not_passed_over(inputs: t.Any) -> None:
-    with pytest.raises(IntegrityError, match=r"can't be read|not a list"):
-        counted(block(0, pay("y", [], inputs)))
+@pytest.mark.parametrize(
+    "inputs", ["x", {"txid": "x"}, ["x"], [{"txid": 1, "vout": 0}], [{"txid": "g", "vout": "0"}], [{}], None]
+)
+def test_what_spends_nothing_readable_pays_nothing(inputs: t.Any) -> None:
+    genesis = block(0, pay("g", [out("a", 5.0)]))
+    assert counted(genesis, block(1, pay("r", []), pay("y", [out("b", 5.0)], inputs, "a"))).held("ab") == {"a": 5.0, "b": 0.0}
+
+
+GENESIS = block(0, pay("g", [out("a", 5.0), out("b", 3.0)]))
+
+
+@pytest.mark.parametrize(
+    ("tx", "held"),
+    [
+        # Nodes check nothing about these, whoever sends them.
+        (pay("x", [out("c", 1e9)], None, "c") | {"tx_type": "trade_settlement"}, {"a": 5.0, "b": 3.0, "c": 0.0}),
+        (pay("x", [out("c", 1e9)], None, "c") | {"tx_type": "coinbase"}, {"a": 5.0, "b": 3.0, "c": 0.0}),
+        # Calls itself a reward, further down in the block.
+        (pay("x", [out("c", 1e9)]), {"a": 5.0, "b": 3.0, "c": 0.0}),
+        # Somebody else's coins, alone and beside one's own.
+        (pay("x", [out("c", 5.0)], [{"txid": "g", "vout": 0}], "c"), {"a": 5.0, "b": 3.0, "c": 0.0}),
+        (pay("x", [out("c", 8.0)], [{"txid": "g", "vout": 0}, {"txid": "g", "vout": 1}], "b"), {"a": 5.0, "b": 0.0, "c": 0.0}),
+        # More than was spent; the same output twice.
+        (pay("x", [out("c", 5.1)], [{"txid": "g", "vout": 0}], "a"), {"a": 0.0, "b": 3.0, "c": 0.0}),
+        (pay("x", [out("c", 10.0)], [{"txid": "g", "vout": 0}] * 2, "a"), {"a": 0.0, "b": 3.0, "c": 0.0}),
+        # A known id once more.
+        (pay("g", [out("c", 5.0)], [{"txid": "g", "vout": 0}], "a"), {"a": 0.0, "b": 3.0, "c": 5.0}),
+        (pay("g", [out("c", 1.0), out("c", 4.0)], [{"txid": "g", "vout": 0}], "a"), {"a": 0.0, "b": 3.0, "c": 1.0}),
+    ],
+)
+def test_nobody_makes_coins_or_moves_those_of_others(tx: dict[str, t.Any], held: dict[str, float]) -> None:
+    coins = counted(GENESIS, block(1, pay("reward", []), tx))
+    assert coins.held("abc") == held
+    # What was paid with nothing is nothing to pay with either.
+    coins.take(block(2, pay("later", []), pay("z", [out("d", 1.0)], [{"txid": "x", "vout": 0}], "c")))
+    assert coins.held("d") == {"d": 0.0}
+
+
+def test_a_reward_is_worth_what_nodes_check() -> None:
+    assert counted(block(1, pay("r", [out("a", 12.0)], amount=12.0))).held("a") == {"a": 12.0}
+    assert counted(block(1, pay("r", [out("a", 1e9)], amount=12.0))).held("a") == {"a": 0.0}
 
 
 def test_only_blocks_of_xai_tell() -> None:
@@ -87,7 +124,8 @@ def test_nothing_is_lost_on_the_way_nor_by_going_on_later(moves: list[tuple[int,
         who, whole, vout = spendable.pop(txid)
         sent = min(float(amount), whole)
         outputs = [out(to, sent), *([out(who, whole - sent)] if whole > sent else [])]
-        blocks.append(block(number, pay(f"t{number}", outputs, [{"txid": txid.split("#")[0], "vout": vout}])))
+        spend = pay(f"t{number}", outputs, [{"txid": txid.split("#")[0], "vout": vout}], who)
+        blocks.append(block(number, pay(f"none{number}", []), spend))
         spendable[f"t{number}#0"] = (to, sent, 0)
         if whole > sent:
             spendable[f"t{number}#1"] = (who, whole - sent, 1)
