@@ -48,7 +48,7 @@ unit:
 	. tools/env.sh
 	export PYTHONPATH=$$PWD/.cache/collections-dev
 	cd .cache/collections-dev/ansible_collections/chainops/validator
-	exec pytest $(or $(ARGS),-q -n auto tests/unit)
+	exec pytest $(or $(ARGS),-q -n auto --dist loadgroup tests/unit)
 
 .PHONY: bench
 bench:

@@ -118,7 +118,7 @@ def steps() -> list[Step]:
         # Not beside images or lint: timing tests want their cores.
         Step(
             "unit",
-            ("pytest", "-q", "-n", workers, "tests/unit"),
+            ("pytest", "-q", "-n", workers, "--dist", "loadgroup", "tests/unit"),
             after=("ansible-lint", "mypy"),
             cwd=SOURCES,
             env=sources,

@@ -611,10 +611,12 @@ def tally(
     rule = ChainRule(Thresholds().changed(policy.chain_thresholds))
     believed = held if policy.power == model.LESSER else None
     account = Account(believed)
+    # What a restriction leaves out may have been a no: counted once more without, so that none ever opens what would be closed.
+    plain = Account() if believed is not None or policy.voting_period else None
     needed, witnesses = policy.witnesses, witnessed or {}
     vouched = Account(believed) if needed else None
     standing = _Standing(
-        lambda: _ours(account, vouched, needed, rule.thresholds.changed(policy.thresholds)), policy.timelock, height
+        lambda: _ours(account, plain, vouched, needed, rule.thresholds.changed(policy.thresholds)), policy.timelock, height
     )
     late = policy.voting_period
     notes: list[str] = []
@@ -637,7 +639,7 @@ def tally(
             run.append(record)  # nothing to look at one by one: most of what there is
             continue
         if run:
-            run = _cast(run, rule, account)
+            run = _cast(run, rule, account, plain)
         if policy.timelock:
             standing.before(record)
         kind, refusal = record.kind, rule.apply(record)
@@ -650,6 +652,8 @@ def tally(
             if over is not None:
                 notes.append(f"{_name(record)} does not count: it came after {_name(over)}")
                 continue
+            if plain is not None:
+                plain.take(record)
             if late and submission is not None and kind == model.VOTE and record.height > submission.height + late:
                 notes.append(f"{_name(record)} does not count: the voting period ended at height {submission.height + late}")
                 continue
@@ -677,13 +681,13 @@ def tally(
             notes.append(f"{_name(record)} does not count: it came after {_name(over)}")
         elif kind == model.EXECUTION:
             executed, chain = record, rule.count(proposal_id)
-    _cast(run, rule, account)
+    _cast(run, rule, account, plain)
     in_force = rule.thresholds
     ours = in_force.changed(policy.thresholds)
     mine: Count | None = None
     if submission is not None:
         chain = chain or rule.count(proposal_id)
-        mine = _ours(account, vouched, needed, ours)
+        mine = _ours(account, plain, vouched, needed, ours)
         if needed:
             mine = _submitted(mine, witnesses.get(submission.sha256, 0), needed)
     approved = standing.since() if mine is not None and mine.ok else None
@@ -708,11 +712,13 @@ def tally(
     )
 
 
-def _cast(votes: list[Record], rule: ChainRule, account: Account) -> list[Record]:
+def _cast(votes: list[Record], rule: ChainRule, *accounts: Account | None) -> list[Record]:
     """Counts them, and leaves none."""
     if votes:
         rule.cast(votes)
-        account.cast(votes)
+        for account in accounts:
+            if account is not None:
+                account.cast(votes)
     return []
 
 
@@ -764,30 +770,32 @@ def _waits(
         yield Wait.until("timelock", why, end, height, pace)
 
 
-def _ours(account: Account, vouched: Account | None, witnesses: int, needed: Thresholds) -> Count:
+def _ours(account: Account, plain: Account | None, vouched: Account | None, witnesses: int, needed: Thresholds) -> Count:
+    """All counts as one, so that what was left out of one can only make it stricter."""
     try:
-        plain = account.count(needed)
-        return plain if vouched is None else _vouched(plain, vouched.count(needed), witnesses)
+        count = account.count(needed)
+        if plain is not None:
+            words = ", where late votes and powers beyond what is held count, too"
+            count = _stricter(count, plain.count(needed), words)
+        if vouched is not None:
+            words = f", where what fewer than {witnesses} readers held before it was mined counts against"
+            count = _stricter(count, vouched.count(needed), words)
+        return count
     except (TypeError, ValueError, OverflowError) as exc:
         broken = (Check("policy", False, f"a threshold in force can't be computed with: {exc}"),)
         return Count(broken, broken, broken)
 
 
-def _vouched(plain: Count, vouched: Count, needed: int) -> Count:
-    """Both counts as one, so that witnesses can only make it stricter: each condition as it is where it fails first."""
+def _stricter(one: Count, other: Count, words: str) -> Count:
+    """Each condition as it is where it fails first; ``words`` are added where only the other one fails."""
 
     def both(ones: tuple[Check, ...], others: tuple[Check, ...]) -> tuple[Check, ...]:
-        words = f", where what fewer than {needed} readers held before it was mined counts against"
         return tuple(
-            dataclasses.replace(other, text=other.text + words) if one.ok and not other.ok else one
-            for one, other in zip(ones, others)
+            dataclasses.replace(second, text=second.text + words) if first.ok and not second.ok else first
+            for first, second in zip(ones, others)
         )
 
-    return Count(
-        both(plain.voting, vouched.voting),
-        both(plain.reviews, vouched.reviews),
-        both(plain.implementation, vouched.implementation),
-    )
+    return Count(both(one.voting, other.voting), both(one.reviews, other.reviews), both(one.implementation, other.implementation))
 
 
 def _submitted(count: Count, readers: int, needed: int) -> Count:

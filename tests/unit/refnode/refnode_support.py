@@ -222,7 +222,7 @@ class Net:
                 node.popen.kill()
                 node.popen.wait()
 
-    def at(self, height: int, seconds: float = 30, nodes: t.Sequence[Process] | None = None) -> None:
+    def at(self, height: int, seconds: float = 90, nodes: t.Sequence[Process] | None = None) -> None:
         for node in nodes or self.nodes:
             node.wait(lambda node=node: node.height >= height, seconds, f"reaches height {height}")
 

@@ -16,6 +16,9 @@ from ansible_collections.chainops.validator.plugins.modules import feature_activ
 
 pytest.importorskip("cryptography")
 
+# Several processes each that wait for one another: not two of these at a time.
+pytestmark = pytest.mark.xdist_group("networks")
+
 PAYLOAD = {"feature_name": "smart_contracts", "enabled": True}
 
 

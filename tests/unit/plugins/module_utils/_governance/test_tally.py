@@ -506,6 +506,57 @@ def test_a_timelock_is_what_looking_at_every_height_says(acts: list[Act], timelo
         assert found.waits == ()
 
 
+@pytest.mark.parametrize(
+    ("acts", "rule", "held", "words"),
+    [
+        # The one who says no holds nothing, or says so late: without them it would be 100 %.
+        ([("F", vote("no", 30.0))], {"thresholds": {"approval_percent": 85}}, dict.fromkeys("abcde", 20.0), "80.0 % of 85 %"),
+        ([("E", vote("no"))], {"thresholds": {"approval_percent": 90}, "voting_period": 16}, None, "83.3 % of 90 %"),
+    ],
+)
+def test_what_a_restriction_leaves_out_may_have_been_a_no(
+    acts: list[Act], rule: dict[str, t.Any], held: dict[str, float] | None, words: str
+) -> None:
+    six = [SUBMIT, *YES, *REVIEWS, *IMPL, ("G", vote()), *acts]  # G's vote is in block 17
+    policy = Policy.from_dict(rule)
+    reasons = decide(
+        tally(records(six), ID, policy, held=None if held is None else {**held, "g": 20.0}, height=60), policy
+    ).reasons
+    assert any(words in text and "late votes and powers beyond what is held count, too" in text for text in reasons), reasons
+
+
+RULES = st.fixed_dictionaries(
+    {
+        "thresholds": st.fixed_dictionaries(
+            {},
+            optional={
+                "min_voters": st.integers(1, 8),
+                "approval_percent": st.integers(50, 95),
+                "max_individual_power_percent": st.integers(10, 40),
+            },
+        ),
+    }
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(ACTS, max_size=30),
+    RULES,
+    st.dictionaries(st.sampled_from(NAMES.lower()), st.sampled_from([0.0, 5.0, 20.0, 1e6])),
+    st.integers(0, 40),
+    st.integers(0, 40),
+)
+def test_a_restriction_never_opens_a_gate(
+    acts: list[Act], rule: dict[str, t.Any], held: dict[str, float], period: int, timelock: int
+) -> None:
+    history = records([*APPROVED, *acts])
+    plain = Policy.from_dict(rule)
+    strict = Policy.from_dict({**rule, "voting_period": period, "timelock": timelock})
+    if decide(tally(history, ID, strict, held=held, height=80), strict).open:
+        assert decide(tally(history, ID, plain), plain).open
+
+
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.floats(min_value=5e-324, allow_infinity=False) | st.integers(1, 10**30), max_size=40))
 def test_our_sums_are_exact(values: list[int | float]) -> None:
