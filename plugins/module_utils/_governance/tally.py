@@ -498,7 +498,7 @@ class Account:
 
     def cast(self, votes: t.Sequence[Record]) -> None:
         """The same as ``take`` for each of these votes."""
-        self.votes.update(zip([record.sender.lower() for record in votes], votes))
+        self.votes.update(zip(map(str.lower, [record.sender for record in votes]), votes))
 
     def power(self, who: str, record: Record) -> int | float:
         """Of a vote or a review, as it counts for us."""
@@ -526,14 +526,17 @@ class Account:
                 found.append(f"{_name(record)} counts with {power}, which is what its sender holds; declared is {declared}")
         return found
 
-    def _powers(self, said: str) -> list[int | float]:
-        """Of those whose vote is this, and carries something."""
-        if self._held is None:
-            those = [record.metadata for record in self.votes.values()]
-            found = [_power(data.get("voting_power", 0)) for data in those if data.get("vote") == said]
-        else:
-            found = [self.power(who, record) for who, record in self.votes.items() if record.metadata.get("vote") == said]
-        return [power for power in found if power]
+    def _powers(self) -> tuple[list[int | float], list[int | float]]:
+        """Of those who vote yes, and of those who vote no; not of those who carry nothing."""
+        yes: list[t.Any] = []
+        no: list[t.Any] = []
+        for who, record in self.votes.items():
+            data = record.metadata
+            said = data.get("vote")
+            if said == "yes" or said == "no":
+                power = data.get("voting_power", 0) if self._held is None else self.power(who, record)
+                (yes if said == "yes" else no).append(power)
+        return [power for power in map(_power, yes) if power], [power for power in map(_power, no) if power]
 
     def _carries(self, who: str) -> bool:
         """Whether an address votes yes, with some power."""
@@ -541,7 +544,7 @@ class Account:
         return vote is not None and vote.metadata.get("vote") == "yes" and bool(self.power(who, vote))
 
     def count(self, needed: Thresholds) -> Count:
-        yes_powers, no_powers = self._powers("yes"), self._powers("no")
+        yes_powers, no_powers = self._powers()
         yes = _exact_sum(yes_powers)
         total = yes + _exact_sum(no_powers)
         share = fractions.Fraction(max(yes_powers)) * 100 / yes if yes else fractions.Fraction(0)
@@ -580,6 +583,8 @@ _SCALE = 1 << 80
 def _exact_sum(values: t.Iterable[int | float]) -> fractions.Fraction:
     """The sum without rounding."""
     values = list(values)
+    if len(set(values)) == 1:  # most votes of a chain that caps the strongest
+        return fractions.Fraction(values[0]) * len(values)
     floats = [value for value in values if value.__class__ is float]
     total = fractions.Fraction(sum(value for value in values if value.__class__ is int))
     factor = float(_SCALE)
