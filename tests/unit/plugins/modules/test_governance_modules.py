@@ -398,9 +398,13 @@ def test_votes_are_witnessed_while_the_gate_is_waited_for(
         if rewritten and tx["metadata"].get("voting_power") == 19.0:
             tx["metadata"]["vote"] = "yes"
 
+    def last_pending() -> int:
+        said = reports(told) if told.exists() else []  # (a file that was just made is empty for a moment)
+        return int(said[-1]["pending"]) if said else 0
+
     def cast(*acts: tuple[int, dict[str, t.Any]]) -> None:
         chain.hold(*acts)
-        while not told.exists() or reports(told)[-1]["pending"] < len(acts):
+        while last_pending() < len(acts):
             if over.wait(0.01):
                 return
         # (all three must have been seen: the report counts transactions, the file who held them)
