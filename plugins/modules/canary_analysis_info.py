@@ -204,9 +204,8 @@ seconds:
 """
 
 from ansible_collections.chainops.validator.plugins.module_utils._chain.registry import adapter
-from ansible_collections.chainops.validator.plugins.module_utils._core import canonical
 from ansible_collections.chainops.validator.plugins.module_utils._core.errors import InputError
-from ansible_collections.chainops.validator.plugins.module_utils._module.base import ArgumentSpec, run
+from ansible_collections.chainops.validator.plugins.module_utils._module.base import ArgumentSpec, run, teller
 from ansible_collections.chainops.validator.plugins.module_utils._monitoring import canary, watch
 from ansible_collections.chainops.validator.plugins.module_utils._monitoring.readers import Prometheus
 
@@ -246,15 +245,6 @@ def follow(p):
     ours = {name: c for name, c in clients.items() if name in p["canary"]}
     others = {name: c for name, c in clients.items() if name not in p["canary"]}
     return watch.Signers([*others.values(), *ours.values()]), watch.Tips(ours, others)
-
-
-def teller(path):
-    def tell(look):
-        if path:
-            with open(path, "ab") as stream:
-                stream.write(canonical.dumps(look) + b"\n")
-
-    return tell
 
 
 def act(module):

@@ -221,6 +221,7 @@ from ansible_collections.chainops.validator.plugins.module_utils._governance.rea
 from ansible_collections.chainops.validator.plugins.module_utils._module.base import ArgumentSpec, Options, run
 from ansible_collections.chainops.validator.plugins.module_utils._module.governance import (
     READERS,
+    cache_of,
     proposal_facts,
     read_chain,
     reading_facts,
@@ -260,7 +261,7 @@ def look(module: AnsibleModule) -> dict[str, t.Any]:
     policy = Policy.from_dict({"chain_thresholds": options["chain_thresholds"]})
     nodes = [activation.Node(one["name"], one["api_url"]) for one in options["nodes"]]
     activation.require_distinct(nodes)
-    read = read_chain(module)
+    read = read_chain(options, cache_of(options))
     # After the chain, so that a node can't seem to be ahead of what was read only because of the time the reading took.
     answers = activation.ask(registry.adapter(options["chain"]), nodes, name, timeout=options["timeout"])
     mine = activation.relevant(read.records, name, *([options["proposal_id"]] if options["proposal_id"] else []))

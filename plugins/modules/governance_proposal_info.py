@@ -439,16 +439,18 @@ from ansible_collections.chainops.validator.plugins.module_utils._governance imp
 from ansible_collections.chainops.validator.plugins.module_utils._governance import readers as reading
 from ansible_collections.chainops.validator.plugins.module_utils._governance import tally as counting
 from ansible_collections.chainops.validator.plugins.module_utils._governance.approval import Glass
-from ansible_collections.chainops.validator.plugins.module_utils._governance.cache import Cache, Memory
+from ansible_collections.chainops.validator.plugins.module_utils._governance.cache import Memory
 from ansible_collections.chainops.validator.plugins.module_utils._governance.model import LESSER, Policy
-from ansible_collections.chainops.validator.plugins.module_utils._module.base import ArgumentSpec, run
+from ansible_collections.chainops.validator.plugins.module_utils._module.base import ArgumentSpec, run, teller
 from ansible_collections.chainops.validator.plugins.module_utils._module.governance import (
     PEOPLE,
     READERS,
     asked,
+    cache_of,
+    confirmations,
     proposal_facts,
+    read_chain,
     reading_facts,
-    teller,
 )
 
 
@@ -467,7 +469,7 @@ class Gate:
         self.readers = [reading.Reader(**reader) for reader in options["readers"]]
         if self.policy.witnesses > len(self.readers):
             raise InputError(f"policy.witnesses is {self.policy.witnesses}, but only {len(self.readers)} readers are listed")
-        self.cache = Cache(options["cache_dir"]) if options["cache_dir"] else Memory()
+        self.cache = cache_of(options) or Memory()
         self.book = witness.Book()
         self.watch: witness.Watch | None = None
         self.read: reading.Reading | None = None
@@ -490,17 +492,7 @@ class Gate:
     def ask(self) -> counting.Verdict:
         """Once. The answer is in ``result``."""
         options, policy, name = self.options, self.policy, self.options["proposal_id"]
-        confirmations = self.adapter.confirmations if options["confirmations"] is None else options["confirmations"]
-        self.read = read = reading.read(
-            self.readers,
-            lambda reader: self.adapter.client(reader.url, timeout=options["timeout"], lanes=reading.LANES),
-            min_readers=options["min_readers"],
-            confirmations=confirmations,
-            patience=options["timeout"],
-            budget=options["read_timeout"],
-            cache=self.cache,
-            count_coins=policy.power == LESSER,
-        )
+        self.read = read = read_chain(options, self.cache, count_coins=policy.power == LESSER)
         seen, held = self.remember()
         mine = counting.relevant(read.records, name)
         wrong = signing.problems(mine, read.scheme, read.chain_id) if mine else []
@@ -516,7 +508,7 @@ class Gate:
             verdict,
             policy,
             chain=self.adapter.name,
-            confirmations=confirmations,
+            confirmations=confirmations(options),
             payload=options["payload"],
             signatures_verified=wrong == [],
             seen=seen,

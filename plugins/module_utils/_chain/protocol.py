@@ -13,6 +13,7 @@ import dataclasses
 import typing as t
 
 from .._core.errors import InputError
+from .._core.http import public_url
 
 
 @dataclasses.dataclass(frozen=True)
@@ -201,6 +202,27 @@ class ChainAdapter(t.Protocol):
         Called with the node stopped, right before each start; twice is fine. ``dry`` looks whether it could, also while the node
         runs. Raises IntegrityError when the blocks can't be read: a node started like that would refuse the chain.
         """
+
+
+class Named(t.Protocol):
+    """A node to ask: what it is called, and where."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def api_url(self) -> str: ...
+
+
+def require_distinct(nodes: t.Sequence[Named]) -> None:
+    """Raises InputError for no nodes, and for two of one name or one URL: one of them would not have been asked."""
+    if not nodes:
+        raise InputError("no nodes to ask")
+    urls = [public_url(node.api_url).rstrip("/").lower() for node in nodes]
+    for what, values in (("name", [node.name for node in nodes]), ("api_url", urls)):
+        twice = sorted({value for value in values if values.count(value) > 1})
+        if twice:
+            raise InputError(f"two nodes have one {what}: {', '.join(twice)}; each node is named and asked once")
 
 
 def require_chain(name: str, known: t.Iterable[str]) -> None:

@@ -9,9 +9,9 @@ import concurrent.futures
 import dataclasses
 import typing as t
 
-from .._chain.protocol import ChainAdapter, NodeClient
+from .._chain.protocol import ChainAdapter, NodeClient, require_distinct
 from .._core.clock import CLOCK, Clock
-from .._core.errors import ChainopsError, InputError, Unreachable
+from .._core.errors import ChainopsError, Unreachable
 from .._core.http import public_url
 from .network import Json, Limits, Signing, View, differing, heights_to_compare, judge
 
@@ -44,7 +44,7 @@ def look(
 
     Raises InputError for no nodes, and for two of one name or one URL: a node asked twice would agree with itself.
     """
-    _refuse_doubles(nodes)
+    require_distinct(nodes)
     limits = limits or Limits()
     clients = {node.name: adapter.client(node.api_url, timeout=timeout) for node in nodes}
     views: list[View] = []
@@ -64,16 +64,6 @@ def look(
         for client in clients.values():
             client.close()
     return judge(views, signing, limits, clock.wall())
-
-
-def _refuse_doubles(nodes: t.Sequence[Node]) -> None:
-    if not nodes:
-        raise InputError("no nodes to ask")
-    urls = [public_url(node.api_url).rstrip("/").lower() for node in nodes]
-    for what, values in (("name", [node.name for node in nodes]), ("api_url", urls)):
-        twice = sorted({value for value in values if values.count(value) > 1})
-        if twice:
-            raise InputError(f"two nodes have one {what}: {', '.join(twice)}; each node is named and asked once")
 
 
 def _view(node: Node, client: NodeClient, before: View | None) -> View:

@@ -20,9 +20,9 @@ from .._chain import xai_tx
 from .._chain.protocol import Block, NodeClient
 from .._core.clock import CLOCK, Clock
 from .._core.errors import HttpError, InputError, Refused, Unreachable, WaitTimeout
-from . import activation, binding, model, replay
+from . import binding, model, replay
 from .model import Policy, Record, Thresholds
-from .tally import FEATURE, PARAMETER_RANGES, ChainRule, Effect, Tally, tally, threshold_in_range
+from .tally import FEATURE, PARAMETER_RANGES, ChainRule, Effect, Tally, proposed, tally, threshold_in_range
 
 #: Bytes of metadata that every node takes: more breaks the block for XAI nodes that rebuild the transaction.
 MAX_METADATA = {xai_tx.LEGACY: 4096, xai_tx.FULL: 60000}
@@ -309,7 +309,7 @@ def _revert(proposal_id: str, effect: Effect, before: t.Any, stands: str) -> Rev
 
 def _no_effect(submission: Record, executed: str) -> str:
     """Words for an execution that the replay saw no effect of."""
-    kind, payload = activation.content(submission)
+    kind, payload = proposed(submission)
     followed = str(payload.get("parameter")) in PARAMETER_RANGES
     if kind in _UNFOLLOWED or (kind == "protocol_parameter" and not followed):
         return (

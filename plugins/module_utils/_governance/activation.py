@@ -14,9 +14,8 @@ import concurrent.futures
 import dataclasses
 import typing as t
 
-from .._chain.protocol import ChainAdapter, FeatureState, NodeClient
-from .._core.errors import ChainopsError, InputError
-from .._core.http import public_url
+from .._chain.protocol import ChainAdapter, FeatureState, NodeClient, require_distinct
+from .._core.errors import ChainopsError
 from . import model, tally
 from .model import Record, Thresholds
 from .tally import ChainRule, Tally
@@ -138,17 +137,8 @@ def relevant(records: t.Sequence[Record], name: str, *more: str) -> tuple[Record
 def _could_set(record: Record, name: str) -> bool:
     if record.kind != model.PROPOSAL or not isinstance(record.subject, str):
         return False
-    kind, payload = content(record)
+    kind, payload = tally.proposed(record)
     return kind == "feature_activation" and payload.get("feature_name") == name
-
-
-def content(submission: Record) -> tuple[t.Any, t.Mapping[str, t.Any]]:
-    """Type and payload of a submission as the chain takes them: a ``proposal_type`` in the payload goes before its own."""
-    data = submission.metadata
-    payload = data.get("proposal_payload", data)
-    if not isinstance(payload, dict):
-        payload = {}
-    return payload.get("proposal_type", data.get("proposal_type")), payload
 
 
 # --- verdict --------------------------------------------------------------------------------------------------------------
@@ -230,7 +220,7 @@ def _own_problems(found: History | None, own: Tally | None) -> list[str]:
     """What is wrong with the proposal that is said to activate the feature. Not to be there yet is fine."""
     if found is None or own is None or own.submission is None:
         return []
-    kind, payload = content(own.submission)
+    kind, payload = tally.proposed(own.submission)
     if kind != "feature_activation" or payload.get("feature_name") != found.name:
         return [f"proposal {own.proposal_id!r} is not about {found.name!r}"]
     if not payload.get("enabled", True):
@@ -263,17 +253,6 @@ def _departure(found: History, active: bool, height: int | None) -> tuple[bool, 
 
 
 # --- effects --------------------------------------------------------------------------------------------------------------
-
-
-def require_distinct(nodes: t.Sequence[Node]) -> None:
-    """Raises InputError for no nodes, and for two of one name or one URL: one of them would not have been asked."""
-    if not nodes:
-        raise InputError("no nodes to ask")
-    urls = [public_url(node.api_url).rstrip("/").lower() for node in nodes]
-    for what, values in (("name", [node.name for node in nodes]), ("api_url", urls)):
-        twice = sorted({value for value in values if values.count(value) > 1})
-        if twice:
-            raise InputError(f"two nodes have one {what}: {', '.join(twice)}; each node is named and asked once")
 
 
 def ask(adapter: ChainAdapter, nodes: t.Sequence[Node], name: str, *, timeout: float = 10.0) -> list[Answer]:

@@ -350,15 +350,19 @@ def threshold_in_range(name: str, value: t.Any) -> bool:
     return isinstance(value, int) and lowest <= value <= highest
 
 
+def proposed(submission: Record) -> tuple[t.Any, t.Mapping[str, t.Any]]:
+    """Type and payload of a submission as the chain takes them: a ``proposal_type`` in the payload goes before its own."""
+    data = submission.metadata
+    payload = data.get("proposal_payload", data)
+    if not isinstance(payload, dict):
+        payload = {}
+    return payload.get("proposal_type", data.get("proposal_type")), payload
+
+
 def may_change_thresholds(record: Record) -> bool:
     """Whether a submission, once executed, could change thresholds."""
-    data = record.metadata
-    payload = data.get("proposal_payload", data)
-    kind = data.get("proposal_type")
-    if isinstance(payload, dict):
-        kind = payload.get("proposal_type", kind)
     named = isinstance(record.subject, str) and record.kind == model.PROPOSAL
-    return named and kind in ("protocol_parameter", "modify_governance_rules")
+    return named and proposed(record)[0] in ("protocol_parameter", "modify_governance_rules")
 
 
 def _chain_count(proposal: _Proposal, needed: Thresholds) -> Count:
@@ -528,15 +532,17 @@ class Account:
 
     def _powers(self) -> tuple[list[int | float], list[int | float]]:
         """Of those who vote yes, and of those who vote no; not of those who carry nothing."""
-        yes: list[t.Any] = []
-        no: list[t.Any] = []
-        for who, record in self.votes.items():
-            data = record.metadata
-            said = data.get("vote")
-            if said == "yes" or said == "no":
-                power = data.get("voting_power", 0) if self._held is None else self.power(who, record)
-                (yes if said == "yes" else no).append(power)
-        return [power for power in map(_power, yes) if power], [power for power in map(_power, no) if power]
+        if self._held is None:
+            said = [record.metadata for record in self.votes.values()]
+            yes = [one.get("voting_power", 0) for one in said if one.get("vote") == "yes"]
+            no = [one.get("voting_power", 0) for one in said if one.get("vote") == "no"]
+        else:
+            yes, no = [], []
+            for who, record in self.votes.items():
+                vote = record.metadata.get("vote")
+                if vote == "yes" or vote == "no":
+                    (yes if vote == "yes" else no).append(self.power(who, record))
+        return _powers(yes), _powers(no)
 
     def _carries(self, who: str) -> bool:
         """Whether an address votes yes, with some power."""
@@ -572,26 +578,27 @@ def _vote(value: t.Any) -> str:
 
 def _power(value: t.Any) -> int | float:
     """A power that counts: a number above zero, else 0."""
-    number = value.__class__ is float or value.__class__ is int
-    return t.cast("int | float", value) if number and 0 < value < math.inf else 0
+    return (_powers([value]) or [0])[0]
 
 
-#: Floats times this are whole numbers unless they are very small, and finite unless they are very large.
-_SCALE = 1 << 80
+def _powers(values: t.Iterable[t.Any]) -> list[int | float]:
+    """Those of them that count."""
+    return [value for value in values if (value.__class__ is float or value.__class__ is int) and 0 < value < math.inf]
 
 
 def _exact_sum(values: t.Iterable[int | float]) -> fractions.Fraction:
     """The sum without rounding."""
     values = list(values)
-    if len(set(values)) == 1:  # most votes of a chain that caps the strongest
-        return fractions.Fraction(values[0]) * len(values)
     floats = [value for value in values if value.__class__ is float]
-    total = fractions.Fraction(sum(value for value in values if value.__class__ is int))
-    factor = float(_SCALE)
-    scaled = [value * factor for value in floats]  # by a power of two: exact
-    if all(map(float.is_integer, scaled)):
-        return total + fractions.Fraction(sum(map(int, scaled)), _SCALE)
-    return sum(map(fractions.Fraction, floats), total)
+    total = fractions.Fraction(sum(values) if not floats else sum([value for value in values if value.__class__ is int]))
+    try:
+        # What is rounded away is summed up in turn: to nothing, after two or three times.
+        while rounded := math.fsum(floats):
+            total += fractions.Fraction(rounded)
+            floats.append(-rounded)
+        return total
+    except OverflowError:
+        return sum(map(fractions.Fraction, values), fractions.Fraction())
 
 
 # --- both together --------------------------------------------------------------------------------------------------------
@@ -645,8 +652,7 @@ def tally(
             continue
         if run:
             run = _cast(run, rule, account, plain)
-        if policy.timelock:
-            standing.before(record)
+        standing.before(record)
         kind, refusal = record.kind, rule.apply(record)
         if record.subject != proposal_id:
             continue

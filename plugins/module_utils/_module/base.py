@@ -12,7 +12,8 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
-from .._core.errors import ChainopsError
+from .._core import canonical
+from .._core.errors import ChainopsError, InputError
 
 Options = t.Dict[str, t.Dict[str, t.Any]]
 
@@ -61,3 +62,17 @@ def run(module: AnsibleModule, act: t.Callable[[AnsibleModule], dict[str, t.Any]
         module.fail_json(msg=exc.message, error=exc.as_dict())
     module.exit_json(**result)
     raise AssertionError("exit_json returned")
+
+
+def teller(path: str | None) -> t.Callable[[t.Mapping[str, t.Any]], None]:
+    """Appends what it is told to a file, a line of JSON each, for whoever is watching; does nothing without a file."""
+
+    def tell(report: t.Mapping[str, t.Any]) -> None:
+        if path:
+            try:
+                with open(path, "ab") as stream:
+                    stream.write(canonical.dumps(report) + b"\n")
+            except OSError as exc:
+                raise InputError(f"progress_file {path} can't be written: {exc.strerror}") from exc
+
+    return tell

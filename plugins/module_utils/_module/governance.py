@@ -12,7 +12,6 @@ from ansible.module_utils.basic import AnsibleModule
 
 from .._chain import registry
 from .._chain.protocol import NodeClient
-from .._core import canonical
 from .._core.errors import InputError
 from .._governance import acting, approval, binding, people, readers, signing
 from .._governance.cache import Cache
@@ -83,18 +82,28 @@ def client(module: AnsibleModule) -> NodeClient:
     return registry.adapter(options["chain"]).client(options["api_url"], timeout=options["timeout"], api_key=options["api_key"])
 
 
-def read_chain(module: AnsibleModule) -> readers.Reading:
+def confirmations(options: t.Mapping[str, t.Any]) -> int:
+    """How far below its tip a node of this chain is believed where nothing is ever final."""
+    given = options["confirmations"]
+    return registry.adapter(options["chain"]).confirmations if given is None else int(given)
+
+
+def cache_of(options: t.Mapping[str, t.Any]) -> Cache | None:
+    return Cache(options["cache_dir"]) if options["cache_dir"] else None
+
+
+def read_chain(options: t.Mapping[str, t.Any], cache: Cache | None, *, count_coins: bool = False) -> readers.Reading:
     """What the readers that the READERS options name agree on."""
-    options = module.params
     adapter = registry.adapter(options["chain"])
     return readers.read(
         [readers.Reader(**reader) for reader in options["readers"]],
         lambda reader: adapter.client(reader.url, timeout=options["timeout"], lanes=readers.LANES),
         min_readers=options["min_readers"],
-        confirmations=adapter.confirmations if options["confirmations"] is None else options["confirmations"],
+        confirmations=confirmations(options),
         patience=options["timeout"],
         budget=options["read_timeout"],
-        cache=Cache(options["cache_dir"]) if options["cache_dir"] else None,
+        cache=cache,
+        count_coins=count_coins,
     )
 
 
@@ -137,20 +146,6 @@ def _key(module: AnsibleModule, key_file: str | None, key_env: str) -> signing.K
 def act(module: AnsibleModule, node: NodeClient, signer: Signer, metadata: t.Any, ledger: acting.Ledger) -> acting.Included:
     """Send what was planned and wait until it is in a block."""
     return acting.submit(node, signer.key, metadata, ledger, timeout=module.params["wait_timeout"], prefix=signer.prefix)
-
-
-def teller(path: str | None) -> t.Callable[[t.Mapping[str, t.Any]], None]:
-    """Appends what it is told to a file, a line of JSON each, for whoever is watching; does nothing without a file."""
-
-    def tell(report: t.Mapping[str, t.Any]) -> None:
-        if path:
-            try:
-                with open(path, "ab") as stream:
-                    stream.write(canonical.dumps(report) + b"\n")
-            except OSError as exc:
-                raise InputError(f"progress_file {path} can't be written: {exc.strerror}") from exc
-
-    return tell
 
 
 def asked(options: t.Mapping[str, t.Any], where: str, least: int = 0) -> people.Asked:
