@@ -568,13 +568,18 @@ def main() -> int:
         must(playbook("down-before", str(HERE / "down.yml"), timeout=180), "what an earlier run left can't be removed")
         try:
             live.run(python, old, new)
+        except BaseException:
+            live.failed += 1
+            raise
         finally:
+            if live.failed:
+                playbook("journals", str(HERE / "journals.yml"), timeout=180)
             if arguments.keep:
                 live.say(f"the hosts stay up: {', '.join(f'{name} {address}' for name, address in live.addresses().items())}")
             else:
                 must(playbook("down", str(HERE / "down.yml"), timeout=180), "the hosts can't be removed")
     except Failure as error:
-        live.failed += 1
+        live.failed = live.failed or 1
         print(f"live: {error}", file=sys.stderr)
     print(f"\n{live.passed} passed, {live.failed} failed")
     return 1 if live.failed else 0

@@ -197,7 +197,7 @@ class ChainAdapter(t.Protocol):
         """Pid of a live process that uses the directory, or None."""
 
     def mend(self, data_dir: str, *, dry: bool = False) -> dict[str, t.Any] | None:
-        """Make what this kind of node forgets at a restart, and needs, anew from its own blocks; says what, None for nothing.
+        """Make what this kind of node forgets or tears when it stops, and needs, whole again; says what, None for nothing.
 
         Called with the node stopped, right before each start; twice is fine. ``dry`` looks whether it could, also while the node
         runs. Raises IntegrityError when the blocks can't be read: a node started like that would refuse the chain.

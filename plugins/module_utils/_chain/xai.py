@@ -586,8 +586,10 @@ class XaiAdapter:
         return usage.user_of(data_dir)
 
     def mend(self, data_dir: str, *, dry: bool = False) -> Json | None:
-        """See ``xai_data.mend_nonces``."""
-        return xai_data.mend_nonces(data_dir, dry=dry)
+        """See ``xai_data.mend_torn_write`` and ``xai_data.mend_nonces``."""
+        torn = None if dry else xai_data.mend_torn_write(data_dir)
+        nonces = xai_data.mend_nonces(data_dir, dry=dry)
+        return nonces if torn is None else {**(nonces or {}), "torn_write": torn}
 
 
 def _wrong(url: str, what: str, answer: Response | None = None) -> HttpError:

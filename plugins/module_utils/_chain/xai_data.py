@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import hashlib
 import json
 import os
 import re
@@ -22,6 +23,8 @@ SCHEMA = "schema.json"
 LAST_SIGNED = "finality/last_signed.json"
 NONCES = "nonces/nonces.json"
 BLOCKS = re.compile(r"blocks_(\d+)\.json\Z")
+DIGESTS = "checksum.json"
+TRANSACTION = "txn_log.json"
 
 LAYOUT = Layout(
     never_restore=(
@@ -94,6 +97,98 @@ def write_watermark(data_dir: str, mark: Watermark) -> None:
         "updated": datetime.datetime.now(tz=datetime.timezone.utc).timestamp(),
     }
     _replace(path, canonical.pretty(doc), like=data_dir)
+
+
+def mend_torn_write(data_dir: str) -> dict[str, t.Any] | None:
+    """Undo, or bring to its end, the writing of a block that was cut short by the node's stop. None where nothing was.
+
+    An XAI node stops wherever its threads are. For a block it adds a line to ``blocks/blocks_<n>.json``, then replaces its
+    state files together, by way of ``txn_log.json``, then writes ``checksum.json`` with the SHA-256 of all of them; torn in
+    between, it starts in no release ("Blockchain data integrity check failed"), or, where the block began a file of its own, with
+    coins that lack that block. So, with the node stopped: where the state is as listed, the files of blocks are cut back to where
+    they have their listed digest, and peers send the block again (the node reads past a row too many in ``block_index.db``);
+    where the new state is there, or ready to be moved in place, the list is written anew.
+
+    Raises IntegrityError, and has changed nothing, when what differs is older than the list: that is no torn write.
+    """
+    path = os.path.join(data_dir, DIGESTS)
+    raw = read_or_none(path)
+    if raw is None or storage_level(data_dir) is not None:
+        return None
+    listed = canonical.loads(raw, path)
+    if not isinstance(listed, dict) or not all(isinstance(one, str) for one in listed.values()):
+        raise IntegrityError(f"{path} is not a list of digests", path=path)
+    folder = os.path.join(data_dir, "blocks")
+    there = [f"blocks/{name}" for name in sorted(os.listdir(folder)) if BLOCKS.match(name)] if os.path.isdir(folder) else []
+    changed = [name for name in sorted({*listed, *there}) if _digest(os.path.join(data_dir, name)) != listed.get(name)]
+    moves = _prepared(data_dir)
+    if not changed and not moves:
+        return None
+    since = os.stat(path).st_mtime_ns
+    for name in changed:
+        try:
+            written = os.stat(os.path.join(data_dir, name)).st_mtime_ns
+        except FileNotFoundError:
+            raise IntegrityError(f"{name} is in {path}, but not on disk", path=path, file=name) from None
+        if written < since:
+            raise IntegrityError(f"{name} is not what {path} says, and older: it was not torn, but changed", path=path, file=name)
+    if moves or not set(changed) <= set(there):
+        for source, target in moves:
+            os.replace(source, target)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(os.path.join(data_dir, TRANSACTION))
+        everything = {name: _digest(os.path.join(data_dir, name)) for name in sorted({*listed, *there})}
+        _replace(path, canonical.pretty(everything), like=data_dir)
+        return {"listed_anew": sorted({*changed, *(os.path.basename(target) for _source, target in moves)})}
+    ends = {name: _end(os.path.join(data_dir, name), listed.get(name)) for name in changed}
+    for name, end in ends.items():
+        block_file = os.path.join(data_dir, name)
+        if name not in listed:
+            os.unlink(block_file)
+            continue
+        # Not in place: a snapshot may share the file.
+        with open(block_file, "rb") as stream:
+            _replace(block_file, stream.read(end), like=data_dir)
+    return {"cut_back": ends}
+
+
+def _digest(path: str) -> str | None:
+    digest = hashlib.sha256()
+    try:
+        with open(path, "rb") as stream:
+            for part in iter(lambda: stream.read(1 << 20), b""):
+                digest.update(part)
+    except FileNotFoundError:
+        return None
+    return digest.hexdigest()
+
+
+def _prepared(data_dir: str) -> list[tuple[str, str]]:
+    """The state files that are written whole under other names, and the names they are to get."""
+    raw = read_or_none(os.path.join(data_dir, TRANSACTION))
+    try:
+        doc = json.loads(raw or b"{}")
+        if doc.get("status") != "prepared":
+            return []
+        names = [(os.path.basename(one), os.path.basename(other)) for one, other in zip(doc["temp_files"], doc["files"])]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return []  # torn itself: what it was to say had not begun
+    pairs = [(os.path.join(data_dir, one), os.path.join(data_dir, other)) for one, other in names]
+    return [(source, target) for source, target in pairs if os.path.isfile(source)]
+
+
+def _end(path: str, digest: str | None) -> int:
+    """After how many bytes, at the end of a line, a file has this digest; 0 for a file that is to have none."""
+    if digest is None:
+        return 0
+    found, end = hashlib.sha256(), 0
+    with open(path, "rb") as stream:
+        for line in stream:
+            if found.hexdigest() == digest:
+                return end
+            found.update(line)
+            end += len(line)
+    raise IntegrityError(f"{path} does not begin with what {DIGESTS} lists of it", path=path)
 
 
 def mend_nonces(data_dir: str, *, dry: bool = False) -> dict[str, t.Any] | None:

@@ -27,6 +27,8 @@ from . import procs
 from .paths import Home
 
 POLL = 0.02
+#: Of what a node said last: lines, and characters of each.
+LINES, WIDTH = 10, 200
 _UNIT = re.compile(r"[A-Za-z0-9@_.:\\-]{1,200}\.service\Z")
 
 
@@ -70,6 +72,9 @@ class Service(t.Protocol):
 
     def revoke(self) -> None:
         """Take back a permit that an engine left behind when it died while starting the node."""
+
+    def last_words(self) -> list[str]:
+        """The last lines that the node wrote before it went; none where they can't be had."""
 
 
 def wait_gone(pid: int, timeout: float, clock: Clock = CLOCK) -> bool:
@@ -210,6 +215,17 @@ class Systemd:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self.permit)
 
+    def last_words(self) -> list[str]:
+        user = self.scope == "user"
+        # Of the node alone: what the manager says about it is known.
+        whose = f"_SYSTEMD_{'USER_' if user else ''}UNIT={self.name}"
+        options = ["--user"] if user else []
+        try:
+            said = run(["journalctl", *options, "--quiet", "--no-pager", "--output=cat", f"--lines={LINES}", whose], timeout=10.0)
+        except CommandFailed:
+            return []
+        return _lines(said.output)
+
     def guard_text(self) -> str:
         opened, permit = self.home.open.replace("%", "%%"), self.permit.replace("%", "%%")
         return (
@@ -331,6 +347,18 @@ class Plain:
 
     def revoke(self) -> None:
         pass
+
+    def last_words(self) -> list[str]:
+        try:
+            with open(self.log, "rb") as stream:
+                stream.seek(max(0, os.fstat(stream.fileno()).st_size - LINES * WIDTH))
+                return _lines(stream.read().decode("utf-8", "replace"))
+        except OSError:
+            return []
+
+
+def _lines(text: str) -> list[str]:
+    return [line.strip()[:WIDTH] for line in text.splitlines() if line.strip()][-LINES:]
 
 
 #: Kept so that the interpreter doesn't complain about processes it should wait for; they outlive the engine.

@@ -617,7 +617,9 @@ class Watch:
                         "followed_after": round(self.clock.monotonic() - start, 3),
                     }
                 if verdict.fatal and not restarts:
-                    raise Refused("; ".join(verdict.fatal), problems=list(verdict.fatal))
+                    log = [] if sample.alive else self.host.service.last_words()
+                    words = "; ".join(verdict.fatal) + (f"; the last it said: {log[-1]}" if log else "")
+                    raise Refused(words, problems=list(verdict.fatal), log=log)
                 if self.context.left(0.0) <= 0.0:
                     words = "; ".join(last.reasons)
                     waited = round(self.clock.monotonic() - start, 1)

@@ -4,8 +4,11 @@
 from __future__ import annotations
 
 import fnmatch
+import hashlib
+import itertools
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -15,13 +18,14 @@ from hypothesis import strategies as st
 
 from ansible_collections.chainops.validator.plugins.module_utils._chain import usage, xai_data
 from ansible_collections.chainops.validator.plugins.module_utils._chain.protocol import Watermark
+from ansible_collections.chainops.validator.plugins.module_utils._chain.xai import XaiAdapter
 from ansible_collections.chainops.validator.plugins.module_utils._core.errors import IntegrityError, Refused
 
 
 @pytest.fixture
 def data(tmp_path):
-    (tmp_path / "finality").mkdir()
-    return tmp_path
+    (tmp_path / "data/finality").mkdir(parents=True)
+    return tmp_path / "data"
 
 
 def last_signed(data, **fields):
@@ -254,3 +258,130 @@ def test_a_node_that_counts_by_itself_is_left_alone(data):
 
 def test_without_blocks_there_is_nothing_to_mend(data):
     assert xai_data.mend_nonces(str(data)) is None
+
+
+# --- a write that the node's stop tore
+
+
+STATE = ("utxo_set.json", "pending_transactions.json", "contracts_state.json", "contract_receipts.json")
+
+
+def digest(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def add_block(data, height, number=0, length=1):
+    """What an XAI node does for a block, write by write. The state is the height that it is of."""
+    path = data / f"blocks/blocks_{number}.json"
+    lines = block(height, (f"sender{height}", 0))
+    if length < 1:
+        path.write_text((path.read_text() if path.exists() else "") + lines[: int(len(lines) * length)])
+        yield "a part of the line"
+        return
+    with path.open("a") as stream:
+        stream.write(lines)
+    yield "the line"
+    temporary = [f"{name}.tmp.txn_{height}" for name in STATE]
+    log = {"id": "txn", "status": "pending", "files": [str(data / name) for name in STATE], "temp_files": []}
+    (data / "txn_log.json").write_text(json.dumps(log))
+    yield "pending"
+    for name in temporary:
+        (data / name).write_text(json.dumps(height))
+        yield name
+    log.update(status="prepared", temp_files=[str(data / name) for name in temporary])
+    (data / "txn_log.json").write_text(json.dumps(log))
+    yield "prepared"
+    for source, target in zip(temporary, STATE):
+        (data / source).replace(data / target)
+        yield target
+    (data / "txn_log.json").unlink()
+    yield "the state"
+    names = [*STATE, *(f"blocks/{one.name}" for one in (data / "blocks").iterdir())]
+    (data / "next").write_text(json.dumps({name: digest(data / name) for name in names}))
+    (data / "next").replace(data / "checksum.json")
+
+
+@pytest.fixture
+def running(data):
+    (data / "blocks").mkdir()
+    for height in range(3):
+        list(add_block(data, height))
+    return data
+
+
+def starts(data):
+    """Whether an XAI node takes its files for good, and which height blocks and state are at."""
+    listed = json.loads((data / "checksum.json").read_text())
+    assert {name: digest(data / name) for name in listed} == listed
+    lines = [json.loads(line) for path in sorted((data / "blocks").iterdir()) for line in path.read_text().splitlines()]
+    heights = {json.loads((data / name).read_text()) for name in STATE}
+    assert heights == {lines[-1]["index"]}, (heights, lines[-1])
+    return lines[-1]["index"]
+
+
+def test_nothing_is_mended_where_nothing_was_torn(running):
+    before = {path: path.read_bytes() for path in running.rglob("*") if path.is_file()}
+    assert xai_data.mend_torn_write(str(running)) is None
+    assert {path: path.read_bytes() for path in running.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("number", [0, 1], ids=["same file", "next file"])
+def test_wherever_a_write_is_torn_blocks_and_state_go_together_after(running, tmp_path, number):
+    writes = list(add_block(shutil.copytree(running, tmp_path / "whole"), 3, number))
+    reached = []
+    for torn in range(1, len(writes) + 1):
+        data = shutil.copytree(running, tmp_path / f"torn{torn}")
+        for _write in itertools.islice(add_block(data, 3, number), torn):
+            pass
+        assert xai_data.mend_torn_write(str(data)) is not None, writes[torn - 1]
+        reached.append(starts(data))
+        assert xai_data.mend_torn_write(str(data)) is None
+    assert reached == [2] * writes.index("prepared") + [3] * (len(writes) - writes.index("prepared"))
+
+
+def test_a_line_that_was_cut_short_goes_and_its_file_is_a_new_one(running, tmp_path):
+    path = running / "blocks/blocks_0.json"
+    os.link(path, tmp_path / "shared")  # as a snapshot may
+    assert list(add_block(running, 3, length=0.5)) == ["a part of the line"]
+    torn = path.read_bytes()
+    mode = path.stat().st_mode
+    assert XaiAdapter().mend(str(running)) == {
+        "file": "nonces/nonces.json",
+        "senders": 3,
+        "height": 2,
+        "torn_write": {"cut_back": {"blocks/blocks_0.json": path.stat().st_size}},
+    }
+    assert starts(running) == 2 and path.stat().st_mode == mode
+    assert (tmp_path / "shared").read_bytes() == torn
+
+
+@pytest.mark.parametrize("name", ["blocks/blocks_0.json", "utxo_set.json"])
+def test_what_changed_before_the_list_was_written_is_no_torn_write(running, name):
+    path = running / name
+    path.write_bytes(path.read_bytes() + b" ")
+    os.utime(path, ns=(0, (running / "checksum.json").stat().st_mtime_ns - 1))
+    with pytest.raises(IntegrityError, match="was not torn"):
+        xai_data.mend_torn_write(str(running))
+    assert path.read_bytes().endswith(b" ")
+
+
+def test_blocks_that_were_rewritten_or_are_gone_are_not_mended(running):
+    path = running / "blocks/blocks_0.json"
+    path.write_text(block(0) + block(1) + block(2) + block(3))
+    with pytest.raises(IntegrityError, match="does not begin with"):
+        xai_data.mend_torn_write(str(running))
+    path.unlink()
+    with pytest.raises(IntegrityError, match="not on disk"):
+        xai_data.mend_torn_write(str(running))
+
+
+def test_a_node_without_a_list_or_of_another_kind_is_left_alone(running):
+    next(add_block(running, 3))
+    (running / "schema.json").write_text('{"level": 1}')
+    assert xai_data.mend_torn_write(str(running)) is None
+    (running / "schema.json").unlink()
+    (running / "checksum.json").write_text("[]")
+    with pytest.raises(IntegrityError, match="not a list of digests"):
+        xai_data.mend_torn_write(str(running))
+    (running / "checksum.json").unlink()
+    assert xai_data.mend_torn_write(str(running)) is None

@@ -145,6 +145,17 @@ def test_a_plain_process_is_stopped_by_its_signal_and_never_killed_in_silence(tm
         service.number("SIGWHATEVER")
 
 
+def test_what_a_node_said_last_is_told(tmp_path: t.Any) -> None:
+    log = tmp_path / "log"
+    argv = ["/bin/sh", "-c", "seq 1 100; printf 'x%.0s' $(seq 1 5000); echo; echo; echo 'integrity check failed' >&2"]
+    node = service.Plain(argv, str(tmp_path / "pid"), Home(str(tmp_path), "node1"), log=str(log))
+    assert node.last_words() == []
+    service.wait_gone(node.start(5), 10)
+    said = node.last_words()
+    assert said[-1] == "integrity check failed" and said[-2] == "x" * service.WIDTH
+    assert plain(tmp_path, ["/bin/true"]).last_words() == []
+
+
 def test_the_guard_of_a_unit_lets_only_a_permit_start_it(tmp_path: t.Any) -> None:
     unit = service.Systemd("xai-node.service", Home(os.path.join(str(tmp_path), "a%b"), "node1"))
     text = unit.guard_text()
