@@ -249,8 +249,9 @@ FEATURE, THRESHOLD = "feature", "threshold"
 class ChainRule:
     """The chain's governance, replayed record by record. ``thresholds`` and ``features`` are those in force now."""
 
-    def __init__(self, thresholds: Thresholds) -> None:
+    def __init__(self, thresholds: Thresholds, declared: _Declared | None = None) -> None:
         self.thresholds = thresholds
+        self._declared = declared or _Declared()
         self.features: dict[str, t.Any] = dict(FEATURES)
         self.effects: list[Effect] = []
         self.changes: list[tuple[Record, str]] = []
@@ -304,7 +305,7 @@ class ChainRule:
 
     def _count(self, proposal: _Proposal) -> Count:
         if proposal.count is None:
-            proposal.count = _chain_count(proposal, self.thresholds)
+            proposal.count = _chain_count(proposal, self.thresholds, self._declared)
         return proposal.count
 
     def _execute(self, proposal: _Proposal, record: Record) -> str | None:
@@ -365,10 +366,10 @@ def may_change_thresholds(record: Record) -> bool:
     return named and proposed(record)[0] in ("protocol_parameter", "modify_governance_rules")
 
 
-def _chain_count(proposal: _Proposal, needed: Thresholds) -> Count:
+def _chain_count(proposal: _Proposal, needed: Thresholds, declared: _Declared) -> Count:
     try:
         return Count(
-            _chain_voting(proposal.votes, needed),
+            _chain_voting(declared.powers(proposal.votes.values()), needed),
             _chain_reviews(proposal.reviews, needed),
             _chain_implementation(proposal, needed),
         )
@@ -383,11 +384,26 @@ def _fold(values: t.Iterable[t.Any]) -> t.Any:
     return functools.reduce(operator.add, values, 0)
 
 
-def _chain_voting(votes: t.Mapping[str, Record], needed: Thresholds) -> tuple[Check, ...]:
-    said = [record.metadata for record in votes.values()]
-    yes_powers = [one.get("voting_power", 0) for one in said if one.get("vote") == "yes"]
+class _Declared:
+    """Powers as they are declared, of yes and of no. Chain and policy mostly ask about the very same votes: looked at once."""
+
+    def __init__(self) -> None:
+        self._votes: list[Record] = []
+        self._powers: tuple[list[t.Any], list[t.Any]] = [], []
+
+    def powers(self, votes: t.Iterable[Record]) -> tuple[list[t.Any], list[t.Any]]:
+        records = list(votes)
+        if records != self._votes:
+            said = [record.metadata for record in records]
+            yes, no = ([one.get("voting_power", 0) for one in said if one.get("vote") == word] for word in ("yes", "no"))
+            self._votes, self._powers = records, (yes, no)
+        return self._powers
+
+
+def _chain_voting(declared: tuple[list[t.Any], list[t.Any]], needed: Thresholds) -> tuple[Check, ...]:
+    yes_powers, no_powers = declared
     yes = _fold(yes_powers)
-    total = yes + _fold([one.get("voting_power", 0) for one in said if one.get("vote") == "no"])
+    total = yes + _fold(no_powers)
     approval = float(yes / total * 100) if total > 0 else 0.0
     # The share grows with the power, so that the largest decides for all.
     share = float(max(yes_powers) / yes * 100) if yes > 0 else 0.0
@@ -485,11 +501,12 @@ class Account:
     ``held`` is what addresses (lower case) held at the pinned height, None where their declared power is believed.
     """
 
-    def __init__(self, held: t.Mapping[str, float] | None = None) -> None:
+    def __init__(self, held: t.Mapping[str, float] | None = None, declared: _Declared | None = None) -> None:
         self.votes: dict[str, Record] = {}
         self.reviews: dict[str, Record] = {}
         self.implementation: dict[str, Record] = {}
         self._held = held
+        self._declared = declared or _Declared()
 
     def take(self, record: Record) -> None:
         kind = record.kind
@@ -533,9 +550,7 @@ class Account:
     def _powers(self) -> tuple[list[int | float], list[int | float]]:
         """Of those who vote yes, and of those who vote no; not of those who carry nothing."""
         if self._held is None:
-            said = [record.metadata for record in self.votes.values()]
-            yes = [one.get("voting_power", 0) for one in said if one.get("vote") == "yes"]
-            no = [one.get("voting_power", 0) for one in said if one.get("vote") == "no"]
+            yes, no = self._declared.powers(self.votes.values())
         else:
             yes, no = [], []
             for who, record in self.votes.items():
@@ -620,11 +635,12 @@ def tally(
     ``held`` is what voters and reviewers (in lower case) held at the pinned height, None where the chain can't tell. ``height``
     is up to where was read, ``pace`` the mean seconds between blocks: for voting period and timelock, which need the height.
     """
-    rule = ChainRule(Thresholds().changed(policy.chain_thresholds))
+    declared = _Declared()
+    rule = ChainRule(Thresholds().changed(policy.chain_thresholds), declared)
     believed = held if policy.power == model.LESSER else None
-    account = Account(believed)
+    account = Account(believed, declared)
     # What a restriction leaves out may have been a no: counted once more without, so that none ever opens what would be closed.
-    plain = Account() if believed is not None or policy.voting_period else None
+    plain = Account(None, declared) if believed is not None or policy.voting_period else None
     needed, witnesses = policy.witnesses, witnessed or {}
     vouched = Account(believed) if needed else None
     standing = _Standing(
