@@ -357,8 +357,17 @@ class Plain:
             return []
 
 
+#: What a node may tell about itself that nobody else should read: values that are named like secrets, and what may be a key.
+_SECRET = re.compile(
+    r"(?i)((?:password|passphrase|secret|token|api[_-]?key|private[_-]?key|credentials?|authorization|mnemonic|seed)\w*[\"']?\s*[=:]\s*)"
+    r"\S.*|[0-9a-f]{64,}"
+)
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+
+
 def _lines(text: str) -> list[str]:
-    return [line.strip()[:WIDTH] for line in text.splitlines() if line.strip()][-LINES:]
+    said = (_SECRET.sub(r"\1(hidden)", _COLOUR.sub("", line)).strip() for line in text.splitlines())
+    return [line[:WIDTH] for line in said if line][-LINES:]
 
 
 #: Kept so that the interpreter doesn't complain about processes it should wait for; they outlive the engine.

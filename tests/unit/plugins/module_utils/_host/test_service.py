@@ -156,6 +156,23 @@ def test_what_a_node_said_last_is_told(tmp_path: t.Any) -> None:
     assert plain(tmp_path, ["/bin/true"]).last_words() == []
 
 
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("Security: XAI_API_KEY=abc def", "Security: XAI_API_KEY=(hidden)"),
+        ('{"private_key": "xyz", "height": 3}', '{"private_key": (hidden)'),
+        ("loaded " + "ab" * 32, "loaded (hidden)"),
+        ("\x1b[31mException: no such file\x1b[0m", "Exception: no such file"),
+        ("Authorization: Bearer x", "Authorization: (hidden)"),
+        ("the token was refused", "the token was refused"),
+    ],
+)
+def test_what_a_node_said_last_tells_no_secret(tmp_path: t.Any, line: str, told: str) -> None:
+    (tmp_path / "log").write_text(line + "\n")
+    node = service.Plain(["/bin/true"], str(tmp_path / "pid"), Home(str(tmp_path), "node1"), log=str(tmp_path / "log"))
+    assert node.last_words() == [told]
+
+
 def test_the_guard_of_a_unit_lets_only_a_permit_start_it(tmp_path: t.Any) -> None:
     unit = service.Systemd("xai-node.service", Home(os.path.join(str(tmp_path), "a%b"), "node1"))
     text = unit.guard_text()
