@@ -37,6 +37,8 @@ MIB = 1 << 20
 PEER_TIMEOUT = 2.0
 #: A chain's own rate limits bear about two looks a second; before the first answer nobody counts.
 FAST, SLOW = 0.05, 0.5
+#: Seconds between two starts of an old release that dies.
+AGAIN = 5.0
 #: The hot copy is brought up to date until sealing is predicted to take no longer than this (seconds), or it doesn't get better.
 FREEZE_GOAL = 0.3
 
@@ -588,8 +590,11 @@ class Watch:
         )
 
     def until_followed(self, wanted: probe.Wanted, *, restarts: bool = False) -> dict[str, t.Any]:
-        """Facts when the node follows. Raises Refused when it can't any more, WaitTimeout (with ``last``) when time is up."""
-        start = self.clock.monotonic()
+        """Facts when the node follows. Raises Refused when it can't any more, WaitTimeout (with ``last``) when time is up.
+
+        With ``restarts`` a node that died is started again: its unit, which may do so otherwise, is guarded.
+        """
+        start = again = self.clock.monotonic()
         answered = advancing = False
         last: probe.Verdict | None = None
         looks = 0
@@ -620,6 +625,10 @@ class Watch:
                     log = [] if sample.alive else self.host.service.last_words()
                     words = "; ".join(verdict.fatal) + (f"; the last it said: {log[-1]}" if log else "")
                     raise Refused(words, problems=list(verdict.fatal), log=log)
+                if not sample.alive and self.clock.monotonic() >= again:
+                    again = self.clock.monotonic() + AGAIN
+                    with contextlib.suppress(ChainopsError):
+                        self.started = self.host._start(self.context.left())
                 if self.context.left(0.0) <= 0.0:
                     words = "; ".join(last.reasons)
                     waited = round(self.clock.monotonic() - start, 1)
@@ -635,7 +644,7 @@ class Watch:
         if pid is None:
             return probe.Sample(alive=False)
         running = self.host._running(pid)
-        if running.path is None and self.started == {"pid": pid, "ticks": procs.start_ticks(pid)}:
+        if running.path is None and (self.started.get("pid"), self.started.get("ticks")) == (pid, procs.start_ticks(pid)):
             # The engine started this very process after it had switched the link.
             running = dataclasses.replace(running, path=os.path.realpath(self.host.link))
         try:

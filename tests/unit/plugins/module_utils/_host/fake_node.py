@@ -188,6 +188,11 @@ def main() -> None:
     options = dict(zip(sys.argv[1::2], sys.argv[2::2]))
     if release.get("behave") == "dies":
         sys.exit("I die at start")
+    starts = os.environ["FAKE_SIGNED"] + ".starts"
+    with open(starts, "a", encoding="ascii") as stream:
+        stream.write(".")
+    if release.get("behave") == "faints" and os.path.getsize(starts) == 2:
+        sys.exit("I die at my second start")
     node = Node(options["--data-dir"], release, Network(os.environ["FAKE_NETWORK"]).ready(), os.environ["FAKE_SIGNED"])
     ends = threading.Event()
 

@@ -80,6 +80,13 @@ def test_a_release_that_does_not_follow_is_put_back(world: worlds.World, says: s
     assert result["stop_window_seconds"] > 0
 
 
+@pytest.mark.parametrize("world", [{"old": "faints", "behave": "dies"}], indirect=True)
+def test_an_old_release_that_dies_once_is_started_again(world: worlds.World) -> None:
+    result = upgrade(world)
+    assert result["outcome"] == "put_back", why(world, result)
+    world.require_whole("old")
+
+
 @pytest.mark.parametrize("world", [{"behave": "same"}], indirect=True)
 def test_a_release_of_the_same_level_needs_no_migration(world: worlds.World) -> None:
     result = upgrade(world)
