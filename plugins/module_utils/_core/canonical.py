@@ -15,10 +15,13 @@ import typing as t
 
 from .errors import IntegrityError
 
+# Made once: json.dumps makes one for each call.
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
 
 def dumps(value: t.Any) -> bytes:
     """Canonical bytes of a JSON value. Raises ValueError for NaN, infinities and values JSON doesn't know."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode("ascii")
+    return _ENCODER.encode(value).encode("ascii")
 
 
 def pretty(value: t.Any) -> bytes:

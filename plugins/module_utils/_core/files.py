@@ -34,8 +34,8 @@ def make_dir(path: str, mode: int = 0o755) -> None:
     fsync_dir(parent)
 
 
-def write_atomic(path: str, data: bytes, mode: int = 0o644, owner: tuple[int, int] | None = None) -> None:
-    """Replace a file's content so that a reader, or a crash, sees the old one or the new one, whole.
+def write_atomic(path: str, data: bytes | t.Iterable[bytes], mode: int = 0o644, owner: tuple[int, int] | None = None) -> None:
+    """Replace a file's content, given whole or in parts, so that a reader, or a crash, sees the old one or the new one, whole.
 
     ``owner`` is uid and gid; ours by default. What a crash leaves behind ends in ``.tmp``, which snapshots leave out.
     """
@@ -43,7 +43,7 @@ def write_atomic(path: str, data: bytes, mode: int = 0o644, owner: tuple[int, in
     handle, temporary = tempfile.mkstemp(prefix=f".{os.path.basename(path)}.", suffix=".tmp", dir=parent)
     try:
         with os.fdopen(handle, "wb") as stream:
-            stream.write(data)
+            stream.writelines((data,) if isinstance(data, bytes) else data)
             if owner is not None:
                 os.fchown(stream.fileno(), *owner)
             os.fchmod(stream.fileno(), mode)

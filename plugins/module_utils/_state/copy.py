@@ -3,8 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Copying one file, with its SHA-256 taken on the way, and what surrounds its content: owner, mode, times, attributes.
 
-Two ways, chosen by probing: ``reflink`` (the copy shares its blocks; the hash is taken of the copy, which can't change any
-more) and ``copy`` (each byte is read once, hashed and written). Holes stay holes.
+Three ways, chosen by probing (``method_for``): ``reflink`` (the copy shares its blocks; the hash is taken of the copy, which
+can't change any more), ``direct`` (each byte is read once, hashed and written, past the page cache, which stays the node's own)
+and ``copy`` (the same through the page cache). Holes stay holes.
 """
 
 from __future__ import annotations
@@ -12,18 +13,26 @@ from __future__ import annotations
 import base64
 import concurrent.futures
 import errno
+import fcntl
 import hashlib
+import mmap
 import os
 import stat
 import threading
 import typing as t
 
-from .kernel import clone
+from .._core.clock import CLOCK
+from .kernel import can_clone, can_go_direct, clone
 from .scan import DIRECTORY, FILE, SYMLINK, Found, found
 
 BLOCK = 1 << 20
-THREADS = max(2, min(4, os.cpu_count() or 2))
-REFLINK, COPY = "reflink", "copy"
+#: A disk serves several requests at a time as fast as one, also where there are fewer cores.
+THREADS = 4
+REFLINK, DIRECT, COPY = "reflink", "direct", "copy"
+#: Smaller files cost more requests than the page cache costs copies.
+_DIRECT_FROM = 256 << 10
+#: What direct requests start and end at: no disk wants more.
+_ALIGN = 4096
 
 _ZERO = bytes(BLOCK)
 _local = threading.local()
@@ -46,15 +55,76 @@ class Copied(t.NamedTuple):
     sparse: bool = False
 
 
+class Pace:
+    """Lets so many bytes a second through, over all threads together."""
+
+    def __init__(self, bytes_per_second: float) -> None:
+        self.rate = bytes_per_second
+        self._lock = threading.Lock()
+        self._free = CLOCK.monotonic()
+
+    def spend(self, count: int) -> None:
+        """Wait until the bytes that were just moved may have been. An idle second is not saved up."""
+        with self._lock:
+            now = CLOCK.monotonic()
+            self._free = max(self._free, now) + count / self.rate
+            wait = self._free - now
+        if wait > 0:
+            CLOCK.sleep(wait)
+
+
 class Gone(Exception):
     """The name has vanished, or is another thing than the one that was seen."""
 
 
 def _buffer() -> memoryview:
+    """This thread's block, aligned to a page as direct requests want it."""
     view: memoryview | None = getattr(_local, "view", None)
     if view is None:
-        view = _local.view = memoryview(bytearray(BLOCK))
+        view = _local.view = memoryview(mmap.mmap(-1, BLOCK))
     return view
+
+
+def method_for(directory: bytes) -> str:
+    """The best way to copy into a directory from its own file system, by trying it."""
+    return REFLINK if can_clone(directory) else DIRECT if can_go_direct(directory) else COPY
+
+
+def _go_direct(handle: int, on: bool) -> bool:
+    """Past the page cache from now on, or through it. False when nothing changed by that."""
+    flags = fcntl.fcntl(handle, fcntl.F_GETFL)
+    if bool(flags & os.O_DIRECT) == on:
+        return False
+    try:
+        fcntl.fcntl(handle, fcntl.F_SETFL, flags ^ os.O_DIRECT)
+    except OSError as exc:
+        if exc.errno == errno.EINVAL:
+            return False
+        raise
+    return True
+
+
+def _read(handle: int, view: memoryview, at: int) -> int:
+    try:
+        return os.preadv(handle, [view], at)
+    except OSError as exc:
+        # A disk with larger blocks than ours, or a place between two of them.
+        if exc.errno != errno.EINVAL or not _go_direct(handle, False):
+            raise
+        return os.preadv(handle, [view], at)
+
+
+def _write(handle: int, view: memoryview, at: int, direct: bool) -> None:
+    """Write all of it. Direct requests are of whole blocks; what is left at a file's end goes through the page cache."""
+    while view:
+        part = view[: len(view) & -_ALIGN or len(view)] if direct else view
+        try:
+            put = os.pwrite(handle, part, at)
+        except OSError as exc:
+            if exc.errno != errno.EINVAL or not _go_direct(handle, False):
+                raise
+            continue
+        view, at = view[put:], at + put
 
 
 def clean_mode(kind: str, mode: int) -> int:
@@ -103,25 +173,29 @@ def _extents(handle: int, size: int, sparse: bool) -> t.Iterator[tuple[int, int,
         yield at, size, not sparse
 
 
-def _stream(source: int, size: int, sparse: bool, state: t.Any, target: int | None, start: int = 0) -> int:
+def _stream(
+    source: int, size: int, sparse: bool, state: t.Any, target: int | None, start: int = 0, pace: Pace | None = None
+) -> int:
     """Hash ``size`` bytes from ``start``, writing them to the same places of ``target``. Returns where it ended."""
     view = _buffer()
+    direct = target is not None and bool(fcntl.fcntl(target, fcntl.F_GETFL) & os.O_DIRECT)
     for begin, end, data in _extents(source, size, sparse):
         at = max(begin, start)
         while at < end:
-            want = min(BLOCK, end - at)
             if not data:
+                want = min(BLOCK, end - at)
                 state.update(_ZERO[:want] if want < BLOCK else _ZERO)
                 at += want
                 continue
-            got = os.preadv(source, [view[:want]], at)
+            # A whole block is asked for, also at the end: direct requests have no other length.
+            got = min(_read(source, view, at), end - at)
             if got == 0:
                 return at
             state.update(view[:got])
             if target is not None:
-                put = 0
-                while put < got:
-                    put += os.pwrite(target, view[put:got], at + put)
+                _write(target, view[:got], at, direct)
+            if pace is not None:
+                pace.spend(got)
             at += got
     return size
 
@@ -150,38 +224,57 @@ def has_hole(path: bytes, seen: Found) -> bool:
         os.close(handle)
 
 
-def hash_seen(path: bytes, seen: Found) -> Copied:
-    """SHA-256 of a file that was seen, without copying it."""
+def hash_seen(path: bytes, seen: Found, *, cached: bool = False, pace: Pace | None = None) -> Copied:
+    """SHA-256 of a file that was seen, without copying it. ``cached``: its content is likely in the page cache."""
     handle = open_seen(path, seen)
     try:
         before = os.fstat(handle)
+        if before.st_size >= _DIRECT_FROM and not cached:
+            _go_direct(handle, True)
         state = hashlib.sha256()
-        size = _stream(handle, before.st_size, is_sparse(seen), state, None)
+        size = _stream(handle, before.st_size, is_sparse(seen), state, None, pace=pace)
         return _result(handle, seen, before, state.hexdigest(), size)
     finally:
         os.close(handle)
 
 
-def copy_seen(path: bytes, seen: Found, target: bytes, method: str, meta: Found | None = None) -> Copied:
+def copy_seen(
+    path: bytes,
+    seen: Found,
+    target: bytes,
+    method: str,
+    meta: Found | None = None,
+    *,
+    cached: bool = False,
+    pace: Pace | None = None,
+) -> Copied:
     """Copy a file that was seen to a new name. What had that name is removed first.
 
-    Owner, mode and times of the copy are those of ``meta``, or of the source.
+    Owner, mode and times of the copy are those of ``meta``, or of the source. ``cached``: nobody writes to the source any
+    more, and its content is likely in the page cache, so that is where it is read.
     """
     source = open_seen(path, seen)
     try:
-        out = _create(target)
+        before = os.fstat(source)
+        out = _create(target, clean_mode(FILE, (meta or seen).mode))
         try:
-            before = os.fstat(source)
             sparse = is_sparse(found(seen.path, before))
             state = hashlib.sha256()
             after: os.stat_result | None = None
+            large = before.st_size >= _DIRECT_FROM
             if method == REFLINK and before.st_size and clone(source, out):
-                after = os.fstat(source)
+                after = None if cached else os.fstat(source)
+                if large and not cached:
+                    _go_direct(out, True)
                 size = os.fstat(out).st_size
-                _stream(out, size, sparse, state, None)
+                _stream(source if cached else out, size, sparse, state, None, pace=pace)
             else:
-                size = _stream(source, before.st_size, sparse, state, out)
-                if os.fstat(out).st_size != size:
+                if large and method != COPY:
+                    _go_direct(out, True)
+                    if not cached:
+                        _go_direct(source, True)
+                size = _stream(source, before.st_size, sparse, state, out, pace=pace)
+                if sparse:
                     os.ftruncate(out, size)
             result = _result(source, seen, before, state.hexdigest(), size, after)
             apply(out, meta or result.source, result.xattrs)
@@ -192,13 +285,17 @@ def copy_seen(path: bytes, seen: Found, target: bytes, method: str, meta: Found 
         os.close(source)
 
 
-def append_seen(path: bytes, seen: Found, target: bytes, old_size: int, old_sha256: str) -> Copied | None:
+def append_seen(
+    path: bytes, seen: Found, target: bytes, old_size: int, old_sha256: str, *, cached: bool = False
+) -> Copied | None:
     """Bring a copy of a file that only grew up to date by writing its tail. None unless it is provably that and a tail."""
     source = open_seen(path, seen)
     try:
         before = os.fstat(source)
         if before.st_size < old_size:
             return None
+        if old_size >= _DIRECT_FROM and not cached:
+            _go_direct(source, True)
         state = hashlib.sha256()
         _stream(source, old_size, False, state, None)
         if state.hexdigest() != old_sha256:
@@ -229,13 +326,13 @@ def _result(
     return Copied(sha256, size, first.stamp() == last.stamp() and size == after.st_size, last, read_xattrs(handle))
 
 
-def _create(target: bytes) -> int:
+def _create(target: bytes, mode: int) -> int:
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
-        return os.open(target, flags, 0o600)
+        return os.open(target, flags, mode)
     except FileExistsError:
         os.unlink(target)
-        return os.open(target, flags, 0o600)
+        return os.open(target, flags, mode)
 
 
 def read_xattrs(what: int | bytes) -> dict[str, str]:
@@ -264,12 +361,15 @@ def apply(what: int | bytes, meta: Found, xattrs: t.Mapping[str, str]) -> None:
     """Give a copy (an open file, or a name that may be a directory or a symbolic link) its owner, attributes, mode and times."""
     follow = isinstance(what, int)
     now = os.stat(what, follow_symlinks=follow) if not follow else os.fstat(t.cast(int, what))
-    if (now.st_uid, now.st_gid) != (meta.uid, meta.gid):
+    given = (now.st_uid, now.st_gid) != (meta.uid, meta.gid)
+    if given:
         os.chown(what, meta.uid, meta.gid, follow_symlinks=follow)
     for name, value in xattrs.items():
         os.setxattr(what, name, base64.b64decode(value), follow_symlinks=follow)
-    if meta.type != SYMLINK:
-        os.chmod(what, clean_mode(meta.type, meta.mode))
+    mode = clean_mode(meta.type, meta.mode)
+    # Giving a file away takes bits from its mode.
+    if meta.type != SYMLINK and (given or stat.S_IMODE(now.st_mode) != mode or xattrs):
+        os.chmod(what, mode)
     os.utime(what, ns=(meta.mtime_ns, meta.mtime_ns), follow_symlinks=follow)
 
 

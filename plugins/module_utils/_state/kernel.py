@@ -9,6 +9,7 @@ import contextlib
 import ctypes
 import errno
 import fcntl
+import mmap
 import os
 import re
 import typing as t
@@ -45,6 +46,25 @@ def can_clone(directory: bytes) -> bool:
         for path in (first, second):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
+
+
+def can_go_direct(directory: bytes) -> bool:
+    """Probe, with a small file, whether the file system of a directory takes requests past the page cache."""
+    path = os.path.join(directory, f".probe-{os.getpid()}-3".encode())
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_DIRECT, 0o600)
+        try:
+            with mmap.mmap(-1, 4096) as page:
+                return os.pwrite(handle, page, 0) == 4096 and os.preadv(handle, [page], 0) == 4096
+        finally:
+            os.close(handle)
+    except OSError as exc:
+        if exc.errno in _NOT_OFFERED:
+            return False
+        raise
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
 
 
 def sync_file_system(path: str | bytes) -> None:

@@ -22,9 +22,9 @@ from .._core import canonical, process
 from .._core.clock import CLOCK
 from .._core.errors import CommandFailed, InputError, IntegrityError, Refused
 from . import swap
-from .copy import COPY, REFLINK, apply, copy_seen, hash_seen, parallel, read_xattrs
+from .copy import apply, copy_seen, hash_seen, method_for, parallel, read_xattrs
 from .fault import storage
-from .kernel import can_clone, sync_file_system
+from .kernel import sync_file_system
 from .names import DATA, Patterns, check_instance, encode
 from .scan import DIRECTORY, FILE, SYMLINK, Found, join, scan
 from .snapshot import hard_links
@@ -348,7 +348,7 @@ def copy_tree(source: str, target: str, exclude: Patterns | None = None) -> None
     for entry in seen:
         if entry.type == DIRECTORY:
             os.mkdir(join(out, entry.path), 0o700)
-    method = REFLINK if can_clone(out) else COPY
+    method = method_for(out)
 
     def bring(entry: Found) -> bytes:
         stable = copy_seen(join(origin, entry.path), entry, join(out, entry.path), method, entry).stable

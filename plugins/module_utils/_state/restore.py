@@ -20,7 +20,7 @@ from .._chain.protocol import ChainAdapter, Watermark
 from .._core.clock import CLOCK
 from .._core.errors import Busy, InputError, IntegrityError, Refused
 from . import sealed, swap, watermark
-from .copy import COPY, REFLINK, Gone, apply, copy_seen, parallel, read_xattrs
+from .copy import COPY, Gone, apply, copy_seen, method_for, parallel, read_xattrs
 from .fault import storage
 from .kernel import can_clone, sync_file_system
 from .names import DATA, Patterns, decode, encode
@@ -326,7 +326,7 @@ def _build(snapshot_path: str, manifest: Manifest, root: str, target: str, adapt
             + (f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""),
             problems=problems[:20],
         )
-    method = REFLINK if can_clone(os.path.dirname(out)) else COPY
+    method = method_for(os.path.dirname(out))
     skip = _left_alone(adapter, root)
     entries = [entry for entry in entries if not skip.match(entry.path)]
     here = {entry.path for entry in entries}

@@ -49,9 +49,9 @@ class Found(t.NamedTuple):
     ctime_ns: int
     blocks: int
 
-    def stamp(self) -> tuple[int, int, int, int]:
+    def stamp(self) -> str:
         """Equal stamps mean equal content, under the rule about racy timestamps (see ``snapshot.py``)."""
-        return (self.ino, self.size, self.mtime_ns, self.ctime_ns)
+        return f"{self.ino}.{self.size}.{self.mtime_ns}.{self.ctime_ns}"
 
 
 def found(path: bytes, info: os.stat_result) -> Found:

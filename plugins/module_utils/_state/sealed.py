@@ -11,6 +11,7 @@ goes up as it is (the tree of RFC 6962). The header holds the tree's root, the c
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import os
@@ -25,6 +26,11 @@ from .scan import DIRECTORY, FILE, SYMLINK, Found
 FORMAT = "chainops.snapshot/1"
 NAME = "manifest.json"
 TREES = "roots"
+
+_HEAD, _ENTRIES, _LAST = b'{"header":', b',"entries":[\n', b"]}\n"
+# A line, in bytes: the header names what was left out, an entry may have long attributes.
+_LONGEST = 64 << 20
+_AT_ONCE = 1000
 
 Header = t.Dict[str, t.Any]
 
@@ -118,10 +124,15 @@ def parse_entry(value: t.Any) -> Entry:
         raise IntegrityError(f"snapshot manifest: an entry is not valid: {exc}") from exc
 
 
+def leaf(line: bytes) -> bytes:
+    """Digest of an entry's canonical bytes, as it counts in the tree."""
+    return hashlib.sha256(b"\0" + line).digest()
+
+
 def merkle(leaves: t.Sequence[bytes]) -> str:
-    """Root of the tree over the canonical bytes of the entries, hex."""
+    """Root of the tree over the digests of the leaves, hex."""
     sha = hashlib.sha256
-    level = [sha(b"\0" + leaf).digest() for leaf in leaves] or [sha(b"").digest()]
+    level = list(leaves) or [sha(b"").digest()]
     while len(level) > 1:
         paired = [sha(b"\1" + level[i] + level[i + 1]).digest() for i in range(0, len(level) - 1, 2)]
         if len(level) % 2:
@@ -130,19 +141,30 @@ def merkle(leaves: t.Sequence[bytes]) -> str:
     return level[0].hex()
 
 
-def seal(header: Header, entries: t.Sequence[Entry]) -> tuple[bytes, str]:
-    """``(bytes of manifest.json, root_sha256)``. Adds format, counts and the tree's root to the header."""
-    lines = [canonical.dumps(entry.as_dict()) for entry in entries]
+def seal(header: Header, entries: t.Iterable[Entry]) -> tuple[list[bytes], str]:
+    """``(manifest.json in parts, root_sha256)``. Adds format, counts and the tree's root to the header."""
+    parts = [b""]
+    leaves: list[bytes] = []
+    count = size = 0
+    for entry in entries:
+        line = canonical.dumps(entry.as_dict())
+        leaves.append(leaf(line))
+        parts.append((b",\n" if len(parts) > 1 else b"") + line)
+        if entry.type == FILE:
+            count += 1
+            size += 0 if entry.link else entry.size
     whole: Header = {
         **header,
         "format": FORMAT,
-        "entries": len(lines),
-        "files": sum(1 for entry in entries if entry.type == FILE),
-        "bytes": sum(entry.size for entry in entries if not entry.link),
-        "merkle_root": merkle(lines),
+        "entries": len(leaves),
+        "files": count,
+        "bytes": size,
+        "merkle_root": merkle(leaves),
     }
     head = canonical.dumps(whole)
-    return b'{"header":' + head + b',"entries":[\n' + b",\n".join(lines) + b"\n]}\n", hashlib.sha256(head).hexdigest()
+    parts[0] = _HEAD + head + _ENTRIES
+    parts.append(b"\n" + _LAST)
+    return parts, hashlib.sha256(head).hexdigest()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,16 +178,27 @@ class Manifest:
 
 def read(path: str) -> Manifest:
     """Read and check a whole manifest. Raises IntegrityError."""
-    value = canonical.loads(_bytes(path), f"snapshot manifest {path}")
-    if not isinstance(value, dict) or not isinstance(value.get("header"), dict) or not isinstance(value.get("entries"), list):
-        raise IntegrityError(f"snapshot manifest {path} has no header and entries", path=path)
-    header = _header(path, value["header"])
-    leaves = [canonical.dumps(entry) for entry in value["entries"]]
-    if merkle(leaves) != header.get("merkle_root") or len(leaves) != header.get("entries"):
-        raise IntegrityError(f"snapshot manifest {path}: the entries are not the ones that were sealed", path=path)
-    entries = tuple(parse_entry(entry) for entry in value["entries"])
+    leaves: list[bytes] = []
+    entries: list[Entry] = []
+    what = f"snapshot manifest {path}"
+    with _opened(path) as stream:
+        header = _head(path, stream.readline(_LONGEST))
+        ended = False
+        # A hundred thousand entries as they are parsed take more memory than all else: a few at a time.
+        while not ended:
+            lines = [line for line in (stream.readline(_LONGEST) for dummy in range(_AT_ONCE)) if line]
+            ended = not lines or lines[-1] == _LAST
+            texts = [line.rstrip(b"\n").rstrip(b",") for line in lines if line != _LAST]
+            values = canonical.loads(b"[" + b",".join(texts) + b"]", what)
+            if not lines or len(values) != len(texts):
+                raise IntegrityError(f"{what} does not end, or has something else among its entries", path=path)
+            leaves += map(leaf, texts)
+            entries += [parse_entry(value) for value in values]
+        rest = stream.read(1)
+    if rest or merkle(leaves) != header.get("merkle_root") or len(leaves) != header.get("entries"):
+        raise IntegrityError(f"{what}: the entries are not the ones that were sealed", path=path)
     _structure(path, header, entries)
-    return Manifest(header, canonical.digest(header), entries)
+    return Manifest(header, canonical.digest(header), tuple(entries))
 
 
 def _structure(path: str, header: Header, entries: t.Sequence[Entry]) -> None:
@@ -199,12 +232,15 @@ def _structure(path: str, header: Header, entries: t.Sequence[Entry]) -> None:
 
 def read_header(path: str) -> tuple[Header, str]:
     """The header and ``root_sha256`` alone, without looking at the entries. Raises IntegrityError."""
-    data = _bytes(path, first_line=True)
-    start, end = b'{"header":', b',"entries":[\n'
-    if not data.startswith(start) or not data.endswith(end):
-        raise IntegrityError(f"{path} is not a snapshot manifest", path=path)
-    header = _header(path, canonical.loads(data[len(start) : -len(end)], f"snapshot manifest {path}"))
+    with _opened(path) as stream:
+        header = _head(path, stream.readline(_LONGEST))
     return header, canonical.digest(header)
+
+
+def _head(path: str, line: bytes) -> Header:
+    if not line.startswith(_HEAD) or not line.endswith(_ENTRIES):
+        raise IntegrityError(f"{path} is not a snapshot manifest", path=path)
+    return _header(path, canonical.loads(line[len(_HEAD) : -len(_ENTRIES)], f"snapshot manifest {path}"))
 
 
 def _header(path: str, header: t.Any) -> Header:
@@ -213,9 +249,11 @@ def _header(path: str, header: t.Any) -> Header:
     return header
 
 
-def _bytes(path: str, first_line: bool = False) -> bytes:
+@contextlib.contextmanager
+def _opened(path: str) -> t.Iterator[t.BinaryIO]:
     try:
-        with open(path, "rb") as stream:
-            return stream.readline(64 << 20) if first_line else stream.read()
+        stream = open(path, "rb")  # noqa: SIM115 - closed below
     except (FileNotFoundError, NotADirectoryError) as exc:
         raise IntegrityError(f"{os.path.dirname(path)} is not a sealed snapshot: it has no {NAME}", path=path) from exc
+    with stream:
+        yield stream

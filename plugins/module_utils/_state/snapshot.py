@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Taking a snapshot: hot while the node runs, then frozen and sealed while it is down.
 
-``hot-<id>`` holds the copy while it is being made: ``roots/<root>`` and ``hot.json``, which says for each file what was
+``hot-<id>`` holds the copy while it is being made: ``roots/<root>`` and ``hot.jsonl``, which says for each file what was
 copied. A later pass, and the freeze, copy only what has changed since. Sealing writes the manifest, syncs the file system
 once and renames ``hot-<id>`` to ``<id>``: a snapshot without the prefix is whole.
 
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import json
 import os
 import random
@@ -30,9 +31,9 @@ from .._core import canonical, files
 from .._core.clock import CLOCK
 from .._core.errors import InputError, IntegrityError, Refused
 from . import sealed
-from .copy import COPY, REFLINK, Copied, Gone, append_seen, apply, copy_seen, hash_seen, parallel, read_xattrs
+from .copy import Copied, Gone, Pace, append_seen, apply, copy_seen, hash_seen, method_for, parallel, read_xattrs
 from .fault import storage
-from .kernel import can_clone, rename_new, sync_file_system
+from .kernel import rename_new, sync_file_system
 from .names import (
     DATA,
     Patterns,
@@ -62,12 +63,14 @@ __all__ = [
     "workspace",
 ]
 
-HOT = "hot.json"
+HOT = "hot.jsonl"
 OPEN = "pass-open"
 STATS = "seal.json"
 _FINE_TICK = 50_000_000
 _COARSE_TICK = 2_000_000_000
 _GUESS_BYTES_PER_SECOND = 300e6
+# One for all: most names have no attributes.
+_NONE: t.Mapping[str, str] = {}
 
 Progress = t.Callable[[t.Dict[str, t.Any]], None]
 
@@ -84,7 +87,8 @@ class Root:
 class SnapshotSpec:
     """What to take, and where to put it. The globs are relative to the data root.
 
-    ``never_restore`` and ``volatile`` names are not copied at all: a snapshot holds no keys.
+    ``never_restore`` and ``volatile`` names are not copied at all: a snapshot holds no keys. ``rate``: bytes a second that
+    are read while the node runs, at most; 0 for as many as there are.
     """
 
     instance: str
@@ -94,13 +98,16 @@ class SnapshotSpec:
     never_restore: tuple[str, ...] = ()
     volatile: tuple[str, ...] = ()
     append_only: tuple[str, ...] = ()
+    rate: float = 0.0
 
     @classmethod
-    def for_adapter(cls, instance: str, snapshot_id: str, roots: t.Sequence[Root], adapter: ChainAdapter) -> SnapshotSpec:
+    def for_adapter(
+        cls, instance: str, snapshot_id: str, roots: t.Sequence[Root], adapter: ChainAdapter, rate: float = 0.0
+    ) -> SnapshotSpec:
         """The spec for a chain's data directory, in the place where its snapshots belong."""
         layout = adapter.layout
         where = snapshots_dir(data_root(roots).path, instance)
-        return cls(instance, snapshot_id, where, tuple(roots), layout.never_restore, layout.volatile, layout.append_only)
+        return cls(instance, snapshot_id, where, tuple(roots), layout.never_restore, layout.volatile, layout.append_only, rate)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,21 +148,25 @@ class Sealed:
         return dataclasses.asdict(self)
 
 
-@dataclasses.dataclass
-class _Known:
+class _Known(t.NamedTuple):
     """What was copied under one name. ``trusted``: an equal stamp proves equal content."""
 
-    stamp: tuple[int, int, int, int]
+    stamp: str
     trusted: bool
     sha256: str
     size: int
-    xattrs: dict[str, str]
+    xattrs: t.Mapping[str, str]
     target: str
     sparse: bool = False
 
     @property
     def kind(self) -> str:
         return FILE if self.sha256 else SYMLINK if self.target else DIRECTORY
+
+
+def _known(row: list[t.Any]) -> _Known:
+    stamp, trusted, sha256, size, xattrs, target, sparse = row
+    return _Known(stamp, trusted, sha256, size, xattrs or _NONE, target, sparse)
 
 
 _Cache = t.Dict[str, t.Dict[bytes, _Known]]
@@ -286,8 +297,6 @@ def freeze(spec: SnapshotSpec, facts: dict[str, t.Any], *, live: bool = False, p
         return load(done)
     with _working(spec) as (roots, hot, method), storage(f"freeze snapshot {spec.snapshot_id}"):
         result = _quiet_pass(spec, roots, hot, method, patience) if live else _run_pass(spec, roots, hot, method, None, None)
-        entries = _entries(roots, result)
-        _finish_directories(hot, entries)
         header: sealed.Header = {
             "snapshot_id": spec.snapshot_id,
             "instance": spec.instance,
@@ -299,13 +308,17 @@ def freeze(spec: SnapshotSpec, facts: dict[str, t.Any], *, live: bool = False, p
             "volatile": sorted(spec.volatile),
             "roots": [_describe(root, result.scans[root.name]) for root in roots],
         }
-        document, dummy = sealed.seal(header, entries)
+        directories: list[Entry] = []
+        document, dummy = sealed.seal(header, _noting(_entries(roots, result), directories))
+        _finish_directories(hot, directories)
         sync_file_system(hot)
         files.write_atomic(os.path.join(hot, NAME), document, 0o600)
         rename_new(hot, done)
         files.fsync_dir(spec.snapshots_dir)
         seconds = round(CLOCK.monotonic() - start, 3)
-        files.write_atomic(os.path.join(done, STATS), canonical.dumps({"seconds": seconds}), 0o600)
+        # Nobody relies on it: it is not worth waiting for the disk while the node is down.
+        with open(os.path.join(done, STATS), "wb") as stream:
+            stream.write(canonical.dumps({"seconds": seconds}))
         for name in (HOT, OPEN, ".now"):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(os.path.join(done, name))
@@ -356,7 +369,7 @@ def _working(spec: SnapshotSpec) -> t.Iterator[tuple[tuple[Root, ...], str, str]
         make_workspace(spec.snapshots_dir, 0o700)
         with files.locked(os.path.join(spec.snapshots_dir, f".{spec.snapshot_id}.lock"), what=f"snapshot {spec.snapshot_id}"):
             os.makedirs(os.path.join(hot, TREES), 0o700, exist_ok=True)
-            method = REFLINK if can_clone(os.fsencode(hot)) else COPY
+            method = method_for(os.fsencode(hot))
             yield roots, hot, method
 
 
@@ -412,31 +425,27 @@ def _now(hot: str) -> int:
         os.close(handle)
 
 
-def _dump(cache: _Cache) -> bytes:
-    return canonical.dumps(
-        {
-            root: {
-                encode(path): [*known.stamp, known.trusted, known.sha256, known.size, known.xattrs, known.target, known.sparse]
-                for path, known in entries.items()
-            }
-            for root, entries in cache.items()
-        }
-    )
+def _dump(cache: _Cache) -> t.Iterator[bytes]:
+    """A line for each name; a hundred thousand of them as one value would take more memory than all else."""
+    for root, entries in cache.items():
+        for path, known in entries.items():
+            yield canonical.dumps([root, encode(path), *known]) + b"\n"
 
 
 def _load(hot: str) -> _Cache:
-    data = files.read_or_none(os.path.join(hot, HOT))
-    if data is None:
-        return {}
+    result: _Cache = {}
+    name = os.path.join(hot, HOT)
     try:
-        # Our own cache, not somebody's document: the strict reader takes three times as long, inside the stop window.
-        value = json.loads(data)
-    except ValueError as exc:
-        raise IntegrityError(f"{os.path.join(hot, HOT)} is not valid JSON: {exc}; remove {hot} and copy again", path=hot) from exc
-    return {
-        root: {decode(path): _Known((row[0], row[1], row[2], row[3]), *row[4:]) for path, row in rows.items()}
-        for root, rows in value.items()
-    }
+        with open(name, "rb") as stream:
+            for lines in iter(lambda: list(itertools.islice(stream, 1000)), []):
+                # Our own cache, not somebody's document: the strict reader takes three times as long, inside the stop window.
+                for root, path, *known in json.loads(b"[" + b",".join(lines) + b"]"):
+                    result.setdefault(root, {})[decode(path)] = _known(known)
+    except FileNotFoundError:
+        return {}
+    except (ValueError, TypeError) as exc:
+        raise IntegrityError(f"{name} is not what was written: {exc}; remove {hot} and copy again", path=hot) from exc
+    return result
 
 
 def _trees(hot: str, root: str) -> bytes:
@@ -465,8 +474,9 @@ def _run_pass(
     scanned = time.monotonic()
     cache: _Cache = {}
     totals = [0, 0, 0, 0]
+    pace = Pace(spec.rate) if spec.rate > 0 and clean is not None else None
     for root in roots:
-        work = _RootPass(spec, root, _trees(hot, root.name), scans[root.name], known.get(root.name, {}), method, clean)
+        work = _RootPass(spec, root, _trees(hot, root.name), scans[root.name], known.pop(root.name, {}), method, clean, pace)
         cache[root.name] = work.run(unsure, totals, progress)
     if clean is None and any(not entry.trusted for entries in cache.values() for entry in entries.values()):
         moving = [encode(path) for entries in cache.values() for path, entry in entries.items() if not entry.trusted]
@@ -490,6 +500,7 @@ class _RootPass:
         known: dict[bytes, _Known],
         method: str,
         clean: int | None,
+        pace: Pace | None,
     ) -> None:
         self.source = os.fsencode(root.path)
         self.name = root.name
@@ -498,6 +509,7 @@ class _RootPass:
         self.known = known
         self.method = method
         self.clean = clean
+        self.pace = pace
         self.append_only = Patterns(spec.append_only if root.name == DATA else ())
         self.links = hard_links(seen.kept)
 
@@ -516,7 +528,7 @@ class _RootPass:
             if entry.path in self.links:
                 continue
             if entry.type == DIRECTORY:
-                cache[entry.path] = _Known(entry.stamp(), True, "", 0, {}, "")
+                cache[entry.path] = _Known(entry.stamp(), True, "", 0, _NONE, "")
                 continue
             before = self.known.get(entry.path)
             if before is not None and before.trusted and before.stamp == entry.stamp():
@@ -539,8 +551,9 @@ class _RootPass:
         if self.clean is None:
             # A shared copy can't show that its source moved on while it was hashed: look once more at what was copied.
             for entry in todo:
-                if found(entry.path, os.lstat(join(self.source, entry.path))).stamp() != cache[entry.path].stamp:
-                    cache[entry.path].trusted = False
+                known = cache[entry.path]
+                if found(entry.path, os.lstat(join(self.source, entry.path))).stamp() != known.stamp:
+                    cache[entry.path] = known._replace(trusted=False)
         return cache
 
     def _clear(self, current: dict[bytes, str], unsure: bool) -> None:
@@ -560,14 +573,15 @@ class _RootPass:
             if entry.type == SYMLINK:
                 return self._symlink(entry, path, target), False
             if before is not None and before.stamp == entry.stamp():
-                looked = hash_seen(path, entry)
+                looked = hash_seen(path, entry, cached=self.frozen, pace=self.pace)
                 if looked.sha256 == before.sha256 and looked.size == before.size:
-                    return dataclasses.replace(self._remember(looked), sparse=before.sparse), False
+                    return self._remember(looked)._replace(sparse=before.sparse), False
             if before is not None and entry.size > before.size and self.append_only.match(entry.path):
-                grown = append_seen(path, entry, target, before.size, before.sha256)
+                grown = append_seen(path, entry, target, before.size, before.sha256, cached=self.frozen)
                 if grown is not None:
                     return self._remember(grown), True
-            return self._remember(copy_seen(path, entry, target, self.method)), True
+            done = copy_seen(path, entry, target, self.method, cached=self.frozen, pace=self.pace)
+            return self._remember(done), True
         except Gone:
             if self.clean is None:
                 raise Refused(
@@ -576,6 +590,11 @@ class _RootPass:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(target)
             return None
+
+    @property
+    def frozen(self) -> bool:
+        """Nobody writes any more; what was written last is likely in the page cache."""
+        return self.clean is None
 
     def _remember(self, copied: Copied) -> _Known:
         return _Known(
@@ -684,29 +703,31 @@ def _predict(done: _Pass, sync_seconds: float, delta_bytes: int, entries: int) -
     return done.scan_seconds + delta_bytes / speed + entries * 15e-6 + sync_seconds * share + 0.05
 
 
-def _entries(roots: tuple[Root, ...], result: _Pass) -> list[Entry]:
-    entries: list[Entry] = []
+def _entries(roots: tuple[Root, ...], result: _Pass) -> t.Iterator[Entry]:
     for root in roots:
         seen, cache = result.scans[root.name], result.cache[root.name]
         links = hard_links(seen.kept)
         for entry in seen.kept:
             if entry.type == DIRECTORY:
-                entries.append(entry_of(root.name, entry, xattrs=read_xattrs(join(os.fsencode(root.path), entry.path))))
+                yield entry_of(root.name, entry, xattrs=read_xattrs(join(os.fsencode(root.path), entry.path)))
                 continue
             first = links.get(entry.path)
             known = cache[first or entry.path]
             if entry.type == SYMLINK:
-                entries.append(entry_of(root.name, entry, target=known.target, xattrs=known.xattrs))
+                yield entry_of(root.name, entry, target=known.target, xattrs=known.xattrs)
             else:
                 link = encode(first) if first is not None else ""
-                entries.append(
-                    entry_of(root.name, entry, sha256=known.sha256, link=link, sparse=known.sparse, xattrs=known.xattrs)
-                )
-    return entries
+                yield entry_of(root.name, entry, sha256=known.sha256, link=link, sparse=known.sparse, xattrs=known.xattrs)
 
 
-def _finish_directories(hot: str, entries: t.Sequence[Entry]) -> None:
-    """Directories get their owner, mode and times last, the deepest first."""
-    for entry in reversed(entries):
+def _noting(entries: t.Iterable[Entry], directories: list[Entry]) -> t.Iterator[Entry]:
+    for entry in entries:
         if entry.type == DIRECTORY:
-            apply(join(_trees(hot, entry.root), entry.path), entry.meta(), entry.xattrs)
+            directories.append(entry)
+        yield entry
+
+
+def _finish_directories(hot: str, directories: t.Sequence[Entry]) -> None:
+    """Directories get their owner, mode and times last, the deepest first."""
+    for entry in reversed(directories):
+        apply(join(_trees(hot, entry.root), entry.path), entry.meta(), entry.xattrs)

@@ -276,7 +276,7 @@ def test_two_at_once_is_one_too_many(node: Node) -> None:
 def test_a_writer_during_the_freeze_is_refused(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     real = copy.copy_seen
 
-    def slow(path: bytes, *rest: object) -> object:
+    def slow(path: bytes, *rest: object, **more: object) -> object:
         if path.endswith(b"blocks_1.json"):
             read = os.preadv
 
@@ -285,7 +285,7 @@ def test_a_writer_during_the_freeze_is_refused(node: Node, monkeypatch: pytest.M
                 return read(handle, buffers, at)
 
             monkeypatch.setattr(os, "preadv", preadv)
-        return real(path, *rest)  # type: ignore[arg-type]
+        return real(path, *rest, **more)  # type: ignore[arg-type]
 
     monkeypatch.setattr(snapshot, "copy_seen", slow)
     with pytest.raises(Refused, match="still writes"):
@@ -374,8 +374,9 @@ def test_a_hostile_manifest_is_refused(node: Node, change: dict[str, str], why: 
     if "link" not in change:
         entries.append({**next(e for e in entries if e["path"] == "schema.json"), "path": "zz", **change})
     lines = [json.dumps(e, sort_keys=True, separators=(",", ":")).encode() for e in entries]
-    header = {**manifest.header, "entries": len(lines), "merkle_root": sealed.merkle(lines)}
-    pathlib.Path(path).write_bytes(json.dumps({"header": header, "entries": entries}).encode())
+    header = {**manifest.header, "entries": len(lines), "merkle_root": sealed.merkle([sealed.leaf(line) for line in lines])}
+    head = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
+    pathlib.Path(path).write_bytes(b'{"header":' + head + b',"entries":[\n' + b",\n".join(lines) + b"\n]}\n")
     with pytest.raises(IntegrityError, match=why):
         sealed.read(path)
     assert not verify(done.path).ok
