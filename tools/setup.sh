@@ -7,6 +7,7 @@
 #
 #   tools/setup.sh python      .cache/venv from requirements/lock.txt
 #   tools/setup.sh hosts       the packages that the devnet's hosts need (podman and its friends)
+#   tools/setup.sh bench       what the snapshot engine is measured against
 #   tools/setup.sh collection  the built collection, installed in .cache/collections
 #
 # A second run takes well under a second a step.
@@ -99,6 +100,12 @@ setup_hosts() {
     apt_install podman runc netavark aardvark-dns mmdebstrap debian-archive-keyring iptables openssh-client ca-certificates
 }
 
+# What is missing is left out of the bench, which says so.
+setup_bench() {
+    [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null || return 0
+    apt_install lz4 zstd restic borgbackup xfsprogs btrfs-progs
+}
+
 # What the tarball is made of. Everything else may change without a new one.
 collection_digest() {
     { find galaxy.yml README.md LICENSE CHANGELOG.md meta plugins roles playbooks -type f \
@@ -127,7 +134,8 @@ for step in "${@:-python}"; do
     case $step in
         python) setup_python; setup_link ;;
         hosts) setup_hosts ;;
+        bench) setup_bench ;;
         collection) setup_python; setup_link; setup_collection ;;
-        *) die "unknown step $step: python, hosts or collection" ;;
+        *) die "unknown step $step: python, hosts, bench or collection" ;;
     esac
 done

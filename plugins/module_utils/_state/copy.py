@@ -12,22 +12,28 @@ from __future__ import annotations
 
 import base64
 import concurrent.futures
+import contextlib
 import errno
 import fcntl
+import gc
 import hashlib
 import mmap
 import os
+import pickle
+import signal
 import stat
 import threading
 import typing as t
 
 from .._core.clock import CLOCK
-from .kernel import can_clone, can_go_direct, clone
+from .kernel import can_clone, can_go_direct, clone, die_with
 from .scan import DIRECTORY, FILE, SYMLINK, Found, found
 
 BLOCK = 1 << 20
 #: A disk serves several requests at a time as fast as one, also where there are fewer cores.
 THREADS = 4
+# From so many items on, processes are worth their start.
+_MANY = 2000
 REFLINK, DIRECT, COPY = "reflink", "direct", "copy"
 #: Smaller files cost more requests than the page cache costs copies.
 _DIRECT_FROM = 256 << 10
@@ -132,8 +138,8 @@ def clean_mode(kind: str, mode: int) -> int:
     return mode & (0o3777 if kind == DIRECTORY else 0o777)
 
 
-def open_seen(path: bytes, seen: Found) -> int:
-    """Open for reading the very file that was seen. Raises Gone."""
+def open_seen(path: bytes, seen: Found) -> tuple[int, os.stat_result]:
+    """Open for reading the very file that was seen; the handle, and what it is now. Raises Gone."""
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError as exc:
@@ -146,7 +152,7 @@ def open_seen(path: bytes, seen: Found) -> int:
     if (info.st_dev, info.st_ino) != (seen.dev, seen.ino) or not stat.S_ISREG(info.st_mode):
         os.close(handle)
         raise Gone
-    return handle
+    return handle, info
 
 
 def _extents(handle: int, size: int, sparse: bool) -> t.Iterator[tuple[int, int, bool]]:
@@ -178,7 +184,7 @@ def _stream(
 ) -> int:
     """Hash ``size`` bytes from ``start``, writing them to the same places of ``target``. Returns where it ended."""
     view = _buffer()
-    direct = target is not None and bool(fcntl.fcntl(target, fcntl.F_GETFL) & os.O_DIRECT)
+    direct = target is not None and size >= _DIRECT_FROM and bool(fcntl.fcntl(target, fcntl.F_GETFL) & os.O_DIRECT)
     for begin, end, data in _extents(source, size, sparse):
         at = max(begin, start)
         while at < end:
@@ -215,7 +221,7 @@ def _first_hole(handle: int) -> int:
 def has_hole(path: bytes, seen: Found) -> bool:
     """Has a file that was seen a hole? Asked of its extents: the blocks it owns may be more than its content needs."""
     try:
-        handle = open_seen(path, seen)
+        handle, dummy = open_seen(path, seen)
     except Gone:
         return False
     try:
@@ -226,9 +232,8 @@ def has_hole(path: bytes, seen: Found) -> bool:
 
 def hash_seen(path: bytes, seen: Found, *, cached: bool = False, pace: Pace | None = None) -> Copied:
     """SHA-256 of a file that was seen, without copying it. ``cached``: its content is likely in the page cache."""
-    handle = open_seen(path, seen)
+    handle, before = open_seen(path, seen)
     try:
-        before = os.fstat(handle)
         if before.st_size >= _DIRECT_FROM and not cached:
             _go_direct(handle, True)
         state = hashlib.sha256()
@@ -253,12 +258,11 @@ def copy_seen(
     Owner, mode and times of the copy are those of ``meta``, or of the source. ``cached``: nobody writes to the source any
     more, and its content is likely in the page cache, so that is where it is read.
     """
-    source = open_seen(path, seen)
+    source, before = open_seen(path, seen)
     try:
-        before = os.fstat(source)
         out = _create(target, clean_mode(FILE, (meta or seen).mode))
         try:
-            sparse = is_sparse(found(seen.path, before))
+            sparse = before.st_blocks * 512 < before.st_size
             state = hashlib.sha256()
             after: os.stat_result | None = None
             large = before.st_size >= _DIRECT_FROM
@@ -289,9 +293,8 @@ def append_seen(
     path: bytes, seen: Found, target: bytes, old_size: int, old_sha256: str, *, cached: bool = False
 ) -> Copied | None:
     """Bring a copy of a file that only grew up to date by writing its tail. None unless it is provably that and a tail."""
-    source = open_seen(path, seen)
+    source, before = open_seen(path, seen)
     try:
-        before = os.fstat(source)
         if before.st_size < old_size:
             return None
         if old_size >= _DIRECT_FROM and not cached:
@@ -322,8 +325,13 @@ def _result(
     handle: int, seen: Found, before: os.stat_result, sha256: str, size: int, after: os.stat_result | None = None
 ) -> Copied:
     after = after or os.fstat(handle)
-    first, last = found(seen.path, before), found(seen.path, after)
-    return Copied(sha256, size, first.stamp() == last.stamp() and size == after.st_size, last, read_xattrs(handle))
+    same = (before.st_mtime_ns, before.st_ctime_ns, before.st_size, size) == (
+        after.st_mtime_ns,
+        after.st_ctime_ns,
+        size,
+        after.st_size,
+    )
+    return Copied(sha256, size, same, found(seen.path, after), read_xattrs(handle))
 
 
 def _create(target: bytes, mode: int) -> int:
@@ -373,19 +381,33 @@ def apply(what: int | bytes, meta: Found, xattrs: t.Mapping[str, str]) -> None:
     os.utime(what, ns=(meta.mtime_ns, meta.mtime_ns), follow_symlinks=follow)
 
 
-def parallel(work: t.Callable[[T], R], items: t.Sequence[T], weight: t.Callable[[T], int]) -> t.Iterator[R]:
-    """Do the work in a few threads; results come in order. The first error stops the rest.
+def parallel(
+    work: t.Callable[[T], R], items: t.Sequence[T], weight: t.Callable[[T], int], *, forks: bool = True
+) -> t.Iterator[R]:
+    """Do the work several at a time; results come in order. The first error stops the rest.
 
-    Small items travel in batches, so that a hundred thousand of them don't cost a hundred thousand hand-overs.
+    Small items travel in batches, so that a hundred thousand of them don't cost a hundred thousand hand-overs. Large ones are
+    worked on by threads, which only hash and wait for the disk; very many small ones by processes, where that is possible
+    (``forks``: the work changes nothing in this process), because threads would hand each other the interpreter at each call.
     """
     batches: list[list[T]] = []
-    room = 0
+    room = total = 0
     for item in items:
         if room <= 0:
             batches.append([])
             room = 8 << 20
         batches[-1].append(item)
-        room -= weight(item) + (128 << 10)
+        size = weight(item)
+        room -= size + (128 << 10)
+        total += size
+    many = len(items) >= _MANY and total < len(items) * _DIRECT_FROM
+    # A lock that another thread holds would stay locked for good in a fork.
+    if many and forks and threading.active_count() == 1:
+        return _forked(work, batches)
+    return _threaded(work, batches)
+
+
+def _threaded(work: t.Callable[[T], R], batches: list[list[T]]) -> t.Iterator[R]:
     stop = threading.Event()
 
     def do(batch: list[T]) -> list[R]:
@@ -402,3 +424,54 @@ def parallel(work: t.Callable[[T], R], items: t.Sequence[T], weight: t.Callable[
                 yield from result
         finally:
             stop.set()
+
+
+def _forked(work: t.Callable[[T], R], batches: list[list[T]]) -> t.Iterator[R]:
+    """Each of some processes takes every so-manieth batch, and may be one pipe's content ahead of whoever reads."""
+    children: list[tuple[int, t.BinaryIO]] = []
+    # What a collection in the child would touch, it would have to copy.
+    gc.freeze()
+    try:
+        for number in range(THREADS):
+            children.append(_child(work, batches[number::THREADS], [stream for dummy, stream in children]))
+        for index in range(len(batches)):
+            try:
+                error, result = pickle.load(children[index % THREADS][1])  # noqa: S301 - from our own fork
+            except EOFError:
+                raise OSError(errno.ECHILD, "a process that copied files was ended from outside") from None
+            if error is not None:
+                raise error
+            yield from result
+    finally:
+        gc.unfreeze()
+        for pid, stream in children:
+            stream.close()
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+
+
+def _child(work: t.Callable[[T], R], batches: list[list[T]], others: list[t.BinaryIO]) -> tuple[int, t.BinaryIO]:
+    ours, theirs = os.pipe()
+    parent = os.getpid()
+    pid = os.fork()
+    if pid:
+        os.close(theirs)
+        return pid, open(ours, "rb")  # noqa: SIM115 - closed by who reads it
+    try:
+        gc.disable()
+        os.close(ours)
+        for other in others:
+            other.close()
+        die_with(parent)
+        with open(theirs, "wb") as stream:
+            for batch in batches:
+                try:
+                    answer: tuple[t.Any, list[R]] = (None, [work(item) for item in batch])
+                except Exception as exc:  # handed to the parent, who raises it
+                    answer = (exc, [])
+                pickle.dump(answer, stream, pickle.HIGHEST_PROTOCOL)
+                stream.flush()
+    finally:
+        # Whatever happened, what the parent does at its end is not for the child to do.
+        os._exit(0)

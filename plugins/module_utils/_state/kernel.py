@@ -12,6 +12,7 @@ import fcntl
 import mmap
 import os
 import re
+import signal
 import typing as t
 
 FICLONE = 0x40049409
@@ -116,6 +117,13 @@ def mount_points() -> dict[bytes, str]:
         path = re.sub(rb"\\([0-7]{3})", lambda m: bytes([int(m.group(1), 8)]), before.split(b" ")[4])
         found[path] = after.split(b" ")[0].decode("ascii", "replace")
     return found
+
+
+def die_with(parent: int) -> None:
+    """Have this process killed when its parent ends, also when that was killed."""
+    _libc.prctl(1, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(1)
 
 
 @contextlib.contextmanager

@@ -537,7 +537,7 @@ class _RootPass:
             else:
                 todo.append(entry)
         totals[0] += sum(1 for entry in kept if entry.type == FILE)
-        for entry, result in zip(todo, parallel(self._bring, todo, lambda item: item.size)):
+        for entry, result in zip(todo, parallel(self._bring, todo, lambda item: item.size, forks=self.pace is None)):
             if result is None:
                 continue
             cache[entry.path], copied = result
