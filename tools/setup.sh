@@ -6,7 +6,7 @@
 # Makes what the other targets need, and nothing twice:
 #
 #   tools/setup.sh python      .cache/venv from requirements/lock.txt
-#   tools/setup.sh hosts       the packages that the devnet's hosts need (podman and its friends)
+#   tools/setup.sh hosts       the packages that the devnet's hosts need (podman and its friends), and tests of file systems
 #   tools/setup.sh bench       what the snapshot engine is measured against
 #   tools/setup.sh collection  the built collection, installed in .cache/collections
 #
@@ -97,7 +97,7 @@ setup_link() {
 setup_hosts() {
     [ "$(uname -s)" = Linux ] || die "the devnet's hosts are Linux containers with systemd: use a Linux machine (Debian or Ubuntu, as root)"
     [ "$(id -u)" = 0 ] || die "the devnet makes containers with their own network and systemd: run as root (sudo -E make ...)"
-    apt_install podman runc netavark aardvark-dns mmdebstrap debian-archive-keyring iptables openssh-client ca-certificates
+    apt_install podman runc netavark aardvark-dns mmdebstrap debian-archive-keyring iptables openssh-client ca-certificates btrfs-progs
 }
 
 # What is missing is left out of the bench, which says so.

@@ -457,7 +457,7 @@ def _child(work: t.Callable[[T], R], batches: list[list[T]], others: list[t.Bina
     pid = os.fork()
     if pid:
         os.close(theirs)
-        return pid, open(ours, "rb")  # noqa: SIM115 - closed by who reads it
+        return pid, open(ours, "rb")
     try:
         gc.disable()
         os.close(ours)

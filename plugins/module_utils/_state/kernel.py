@@ -13,12 +13,17 @@ import mmap
 import os
 import re
 import signal
+import struct
 import typing as t
 
 FICLONE = 0x40049409
 _AT_FDCWD = -100
 _RENAME_NOREPLACE = 1
 _RENAME_EXCHANGE = 2
+_BTRFS_MAGIC, _BTRFS_TOP, _BTRFS_READ_ONLY = 0x9123683E, 256, 1 << 1
+_BTRFS_SNAP_CREATE_V2, _BTRFS_SNAP_DESTROY = 0x50009417, 0x5000940F
+#: The inode number under which a btrfs snapshot shows a subvolume that lies inside its source, and was not taken along.
+BTRFS_LEFT_OUT = 2
 _NOT_OFFERED = frozenset({errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOTTY, errno.EXDEV, errno.EPERM})
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -66,6 +71,46 @@ def can_go_direct(directory: bytes) -> bool:
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
+
+
+def snapshot_subvolume(source: str, target: str) -> bool:
+    """Make ``target`` a read-only snapshot of ``source``, at one moment. False unless that is a btrfs subvolume, and we may.
+
+    The structures are those of the kernel's ``linux/btrfs.h``.
+    """
+    folder, name = os.path.split(os.fsencode(target))
+    if os.stat(source).st_ino != _BTRFS_TOP or _file_system(source) != _BTRFS_MAGIC:
+        return False
+    from_, into = os.open(source, os.O_RDONLY | os.O_CLOEXEC), os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.ioctl(into, _BTRFS_SNAP_CREATE_V2, bytearray(struct.pack("=qQQ32x4040s", from_, 0, _BTRFS_READ_ONLY, name)))
+    except OSError as exc:
+        if exc.errno in _NOT_OFFERED or exc.errno == errno.EACCES:
+            return False
+        raise
+    finally:
+        os.close(from_)
+        os.close(into)
+    return True
+
+
+def delete_subvolume(path: str) -> None:
+    """Delete what ``snapshot_subvolume`` made."""
+    folder, name = os.path.split(os.fsencode(path))
+    into = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.ioctl(into, _BTRFS_SNAP_DESTROY, bytearray(struct.pack("=q4088s", 0, name)))
+    finally:
+        os.close(into)
+
+
+def _file_system(path: str) -> int:
+    """``f_type`` of statfs(2), which is the first long of its answer on every Linux."""
+    answer = (ctypes.c_long * 32)()
+    if _libc.statfs(os.fsencode(path), ctypes.byref(answer)) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code), path)
+    return int(answer[0]) & 0xFFFFFFFF
 
 
 def sync_file_system(path: str | bytes) -> None:

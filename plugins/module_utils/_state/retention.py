@@ -24,6 +24,7 @@ from . import sealed
 from .fault import storage
 from .kernel import idle_io
 from .names import check_id
+from .snapshot import clear_still
 from .swap import delete_tree
 from .verify import verify
 
@@ -228,4 +229,5 @@ def _sweep(snapshots: str) -> None:
     with idle_io():
         for name in os.listdir(snapshots) if os.path.isdir(snapshots) else []:
             if name.startswith(_GONE):
+                clear_still(os.path.join(snapshots, name))
                 delete_tree(os.path.join(snapshots, name))

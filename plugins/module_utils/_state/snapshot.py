@@ -33,7 +33,7 @@ from .._core.errors import InputError, IntegrityError, Refused
 from . import sealed
 from .copy import Copied, Gone, Pace, append_seen, apply, copy_seen, hash_seen, method_for, parallel, read_xattrs
 from .fault import storage
-from .kernel import rename_new, sync_file_system
+from .kernel import BTRFS_LEFT_OUT, delete_subvolume, rename_new, snapshot_subvolume, sync_file_system
 from .names import (
     DATA,
     Patterns,
@@ -65,6 +65,9 @@ __all__ = [
 
 HOT = "hot.jsonl"
 OPEN = "pass-open"
+STILL = ".still-"
+#: The way of copying, where the data directory is a btrfs subvolume: from a snapshot of that.
+SUBVOLUME = "btrfs snapshot"
 STATS = "seal.json"
 _FINE_TICK = 50_000_000
 _COARSE_TICK = 2_000_000_000
@@ -173,7 +176,7 @@ _Cache = t.Dict[str, t.Dict[bytes, _Known]]
 
 
 class _Pass(t.NamedTuple):
-    """One pass over all roots."""
+    """One pass over all roots. ``still``: those that were read as they were at one moment."""
 
     scans: dict[str, Scan]
     cache: _Cache
@@ -183,6 +186,7 @@ class _Pass(t.NamedTuple):
     copied_bytes: int
     scan_seconds: float
     copy_seconds: float
+    still: tuple[str, ...] = ()
 
 
 def data_root(roots: t.Sequence[Root]) -> Root:
@@ -273,7 +277,7 @@ def hot_copy(
         round(predicted, 3),
         round(CLOCK.monotonic() - start, 3),
         count,
-        method,
+        SUBVOLUME if done.still else method,
     )
 
 
@@ -369,6 +373,7 @@ def _working(spec: SnapshotSpec) -> t.Iterator[tuple[tuple[Root, ...], str, str]
         make_workspace(spec.snapshots_dir, 0o700)
         with files.locked(os.path.join(spec.snapshots_dir, f".{spec.snapshot_id}.lock"), what=f"snapshot {spec.snapshot_id}"):
             os.makedirs(os.path.join(hot, TREES), 0o700, exist_ok=True)
+            clear_still(hot)
             method = method_for(os.fsencode(hot))
             yield roots, hot, method
 
@@ -380,13 +385,41 @@ def _hot_pass(
         clean = _now(hot)
         for device_root in {os.lstat(root.path).st_dev: root for root in roots}.values():
             sync_file_system(device_root.path)
-        done = _run_pass(spec, roots, hot, method, clean, progress)
+        with _still(roots, hot) as sources:
+            done = _run_pass(spec, sources, hot, method, clean, progress)
+            done = done._replace(still=tuple(root.name for root in sources if root not in roots))
         began = time.monotonic()
         sync_file_system(hot)
         seconds = time.monotonic() - began
         files.write_atomic(os.path.join(hot, HOT), _dump(done.cache), 0o600)
         os.unlink(os.path.join(hot, OPEN))
     return done, seconds
+
+
+def clear_still(hot: str) -> None:
+    """Remove what an interrupted pass left."""
+    for name in os.listdir(hot):
+        if name.startswith(STILL):
+            delete_subvolume(os.path.join(hot, name))
+
+
+@contextlib.contextmanager
+def _still(roots: tuple[Root, ...], hot: str) -> t.Iterator[tuple[Root, ...]]:
+    """The roots, with those that are btrfs subvolumes as they are at this moment.
+
+    Copies are made from there. It may hold keys, which a snapshot of ours never does, so it goes when they are made.
+    """
+    with contextlib.ExitStack() as stack:
+        sources: list[Root] = []
+        for root in roots:
+            place = os.path.join(hot, STILL + root.name)
+            if snapshot_subvolume(root.path, place):
+                stack.callback(delete_subvolume, place)
+                # A subvolume inside the root was not taken along.
+                if not any(entry.ino == BTRFS_LEFT_OUT for entry in scan(os.fsencode(place)).kept):
+                    root = Root(root.name, place)
+            sources.append(root)
+        yield tuple(sources)
 
 
 def _quiet_pass(spec: SnapshotSpec, roots: tuple[Root, ...], hot: str, method: str, patience: float) -> _Pass:
@@ -399,6 +432,7 @@ def _quiet_pass(spec: SnapshotSpec, roots: tuple[Root, ...], hot: str, method: s
             sorted(after[root.name].kept) == done.scans[root.name].kept
             and all(_is_copied(entry, done.cache[root.name]) for entry in after[root.name].kept)
             for root in roots
+            if root.name not in done.still
         ):
             return done
         if CLOCK.monotonic() > ends:

@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import time
+import typing as t
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -19,11 +20,19 @@ from hypothesis import strategies as st
 
 from ansible_collections.chainops.validator.plugins.module_utils._core.errors import Busy, InputError, IntegrityError, Refused
 from ansible_collections.chainops.validator.plugins.module_utils._core.files import locked
-from ansible_collections.chainops.validator.plugins.module_utils._state import copy, names, restore, sealed, snapshot
+from ansible_collections.chainops.validator.plugins.module_utils._state import (
+    copy,
+    kernel,
+    names,
+    restore,
+    retention,
+    sealed,
+    snapshot,
+)
 from ansible_collections.chainops.validator.plugins.module_utils._state.snapshot import Root, SnapshotSpec, freeze, hot_copy, load
 from ansible_collections.chainops.validator.plugins.module_utils._state.verify import verify
 
-from .conftest import XAI, Node, tree
+from .conftest import XAI, Node, make_node, tree
 
 NAME = st.binary(min_size=1, max_size=12).filter(
     lambda raw: b"/" not in raw and b"\0" not in raw and raw not in (b".", b"..", b".chainops")
@@ -456,3 +465,83 @@ class _Keyless:
 
     def read_watermark(self, data_dir: str) -> None:
         return None
+
+
+@pytest.fixture
+def subvolume(tmp_path: pathlib.Path) -> t.Iterator[pathlib.Path]:
+    """A btrfs subvolume to be a data directory."""
+    place, image = tmp_path / "btrfs", tmp_path / "btrfs.img"
+    if os.geteuid() != 0 or not shutil.which("mkfs.btrfs"):
+        pytest.skip("this test makes a btrfs file system: it needs root and mkfs.btrfs, which tools/setup.sh hosts installs")
+    place.mkdir()
+    with image.open("wb") as stream:
+        stream.truncate(256 << 20)
+    subprocess.run(["mkfs.btrfs", "-q", image], check=True, capture_output=True)
+    mounted = subprocess.run(["mount", "-o", "loop", image, place], capture_output=True, text=True, check=False)
+    if mounted.returncode:
+        pytest.skip(f"this kernel can't mount btrfs: {mounted.stderr.strip()}")
+    try:
+        subprocess.run(["btrfs", "-q", "subvolume", "create", place / "data"], check=True)
+        yield place / "data"
+    finally:
+        subprocess.run(["umount", place], check=True)
+
+
+def test_a_subvolume_is_copied_as_it_was_at_one_moment(
+    subvolume: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = make_node(tmp_path / "node")
+    shutil.copytree(node.data, subvolume, symlinks=True, dirs_exist_ok=True)
+    node.data = str(subvolume)
+    node.roots = (Root("data", node.data), *node.roots[1:])
+    taken = sorted(tree(node.data))
+    real, writing = snapshot.parallel, [0]
+
+    def busy(*args: t.Any, **more: t.Any) -> t.Any:
+        writing[0] += 1
+        node.write(f"blocks/busy_{writing[0]}.json", "written while the copy is made")
+        return real(*args, **more)
+
+    monkeypatch.setattr(snapshot, "parallel", busy)
+    with monkeypatch.context() as without:
+        without.setattr(snapshot, "snapshot_subvolume", lambda source, target: False)
+        with pytest.raises(Refused, match="did not hold still"):
+            freeze(node.spec("never"), {}, live=True, patience=3.0)
+    done = freeze(node.spec("live"), {}, live=True, patience=30.0)
+    held = sorted(entry.path for entry in sealed.read(f"{done.path}/manifest.json").entries if entry.root == "data")
+    # The last pass writes once for each of the three roots: none of that is in its copy, which was begun before.
+    late = {b"blocks/busy_%d.json" % number for number in range(writing[0] - 2, writing[0] + 1)}
+    assert set(held) >= set(taken) - {b"", b"node_identity.json"} - {n for n in taken if n.startswith(b"finality")}
+    assert not late & set(held) and late < set(tree(node.data))
+    assert verify(done.path).ok
+    hot = hot_copy(node.spec())
+    assert hot.method == "btrfs snapshot" and not [name for name in os.listdir(hot.path) if name.startswith(".still")]
+    assert verify(freeze(node.spec(), {}).path).ok
+
+
+def test_what_an_interrupted_pass_held_still_goes(subvolume: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    """It has the keys in it: neither a sealed snapshot nor a removed one may leave it lying about."""
+    node = make_node(tmp_path / "node")
+    shutil.copytree(node.data, subvolume, symlinks=True, dirs_exist_ok=True)
+    node.data = str(subvolume)
+    node.roots = (Root("data", node.data), *node.roots[1:])
+    for snapshot_id in ("s1", "s2"):
+        hot = hot_copy(node.spec(snapshot_id))
+        assert kernel.snapshot_subvolume(node.data, f"{hot.path}/.still-data")
+    done = freeze(node.spec("s1"), {})
+    assert not os.path.exists(f"{done.path}/.still-data")
+    assert retention.remove(node.spec().snapshots_dir, "s2")
+    assert os.listdir(node.spec().snapshots_dir) == ["s1"] or sorted(os.listdir(node.spec().snapshots_dir)) == [".s1.lock", "s1"]
+
+
+def test_a_subvolume_inside_another_is_not_left_out(subvolume: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    node = make_node(tmp_path / "node")
+    shutil.copytree(node.data, subvolume, symlinks=True, dirs_exist_ok=True)
+    subprocess.run(["btrfs", "-q", "subvolume", "create", subvolume / "inner"], check=True)
+    (subvolume / "inner" / "file").write_text("inside")
+    node.data = str(subvolume)
+    node.roots = (Root("data", node.data), *node.roots[1:])
+    hot = hot_copy(node.spec())
+    assert hot.method == "reflink"
+    done = freeze(node.spec(), {})
+    assert pathlib.Path(done.path, "roots/data/inner/file").read_text() == "inside" and verify(done.path).ok
