@@ -18,6 +18,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ansible_collections.chainops.validator.plugins.module_utils._core import canonical
 from ansible_collections.chainops.validator.plugins.module_utils._core.errors import Busy, InputError, IntegrityError, Refused
 from ansible_collections.chainops.validator.plugins.module_utils._core.files import locked
 from ansible_collections.chainops.validator.plugins.module_utils._state import (
@@ -44,6 +45,18 @@ def test_names_are_printable_and_come_back(raw: bytes) -> None:
     text = names.encode(raw)
     assert text.isprintable() and names.decode(text) == raw
     assert json.loads(json.dumps(text)) == text
+
+
+@given(
+    st.one_of(st.binary(max_size=20), st.text("abc/.%\"\\ ~\x7f\x1f'", max_size=20).map(str.encode)),
+    st.integers(-(2**62), 2**62),
+    st.sampled_from(["file", "dir", "symlink"]),
+    st.dictionaries(st.text(max_size=3), st.text(max_size=3), max_size=1),
+    st.booleans(),
+)
+def test_an_entry_written_quickly_is_canonical(path: bytes, number: int, kind: str, xattrs: dict[str, str], sparse: bool) -> None:
+    entry = sealed.Entry("data", path, kind, abs(number), 0o640, 1, 2, number, "ab" * 32, "t", "", sparse, xattrs)
+    assert entry.line() == canonical.dumps(entry.as_dict())
 
 
 def test_a_pattern_covers_what_is_below_it() -> None:
