@@ -41,13 +41,12 @@ options:
         type: str
         required: true
       from_level:
-        description: Storage level it starts from.
+        description:
+          - Storage level it starts from. Where the chain records none, leave out both; the step is taken at each run then.
         type: int
-        required: true
       to_level:
         description: Storage level it ends at.
         type: int
-        required: true
       forward:
         description: The command and its arguments. C({release}) and C({data}) stand for the two directories.
         type: list
@@ -67,6 +66,11 @@ options:
         description: Whether forward and back again gives the same bytes.
         type: bool
         default: false
+      mixed_fleet:
+        description:
+          - Whether hosts before and after the step may run in one network, as they do while a rollout goes on. Leave it out when
+            nobody knows. A rollout host by host refuses a step that says no.
+        type: bool
   direction:
     description: Which way to go.
     type: str
@@ -80,7 +84,7 @@ options:
       - V(live) runs them on the directory itself; have a sealed snapshot.
       - V(rehearse) goes forward, back and forward again on a directory that is yours to lose, or on a copy of it in
         O(scratch), and
-        compares the bytes where every step is reversible.
+        compares the bytes where every step is reversible. With O(boot), the release is then booted on it.
     type: str
     choices: [copy, live, rehearse]
     default: copy
@@ -91,6 +95,60 @@ options:
     description: Seconds for all commands together.
     type: float
     default: 600.0
+  boot:
+    description:
+      - With O(mode=rehearse), boots the release on the migrated copy, cut off from every network but its own loopback, waits
+        until its API answers, runs O(boot.validation) against it, and stops it. It runs as the directory's owner. Takes root.
+      - C({release}), C({data}) and C({url}) stand for the two directories and O(boot.url), in every command.
+    type: dict
+    suboptions:
+      command:
+        description: How the node starts, without peers and without keys.
+        type: list
+        elements: str
+        required: true
+      url:
+        description: Its API, on the loopback.
+        type: str
+        required: true
+      env:
+        description: Its environment, beside C(PATH) and C(LANG).
+        type: dict
+        default: {}
+      env_file:
+        description: A file on the host with more of that, as systemd's C(EnvironmentFile) has it.
+        type: path
+      genesis_hash:
+        description:
+          - The chain's genesis hash. A release that can't read the data, and begins a chain of its own, has another; where the
+            node tells none, O(boot.min_height) alone shows that.
+        type: str
+      min_height:
+        description: The height that the copy has at least.
+        type: int
+      timeout:
+        description: Seconds until its API answers.
+        type: float
+        default: 120.0
+      validation:
+        description:
+          - What is run against it, such as the chain's own test suite. C(API_BASE_URL) in its environment is O(boot.url).
+        type: list
+        elements: dict
+        default: []
+        suboptions:
+          name:
+            description: What to call it; by default the command itself.
+            type: str
+          argv:
+            description: The command and its arguments; no shell. It passes when it exits 0.
+            type: list
+            elements: str
+            required: true
+          timeout:
+            description: Seconds it may take.
+            type: float
+            default: 300.0
 attributes:
   idempotent:
     support: partial
@@ -107,6 +165,21 @@ EXAMPLES = r"""
     release_dir: /var/lib/chainops/node1/releases/9f2c
     migrations: "{{ rollout_release.migrations }}"
     mode: rehearse
+
+- name: Rehearse, boot the release on what came of it, and run its own tests
+  chainops.validator.state_migration:
+    data_dir: /var/lib/xai/rehearsal/data
+    release_dir: /var/lib/chainops/node1/releases/9f2c
+    migrations: "{{ rollout_release.migrations }}"
+    mode: rehearse
+    boot:
+      command: ["{release}/bin/xai-node", --port, "18545", --data-dir, "{data}", --no-mining]
+      url: http://127.0.0.1:18545
+      min_height: 1200
+      validation:
+        - name: smoke
+          argv: ["{release}/tests/smoke", "{url}"]
+          timeout: 60
 
 - name: Migrate, with the node down
   chainops.validator.state_migration:
@@ -140,6 +213,23 @@ migration:
       elements: str
       returned: always
       sample: []
+booted:
+  description: What came of O(boot).
+  returned: with O(boot), but not in check mode
+  type: dict
+  contains:
+    ok: {description: "Whether it booted on these data, and everything passed.", type: bool, returned: always, sample: true}
+    problems: {description: What was wrong., type: list, elements: str, returned: always, sample: []}
+    height: {description: Its height when it first answered., type: int, returned: always, sample: 1212}
+    version: {description: The version it told; null where it tells none., type: str, returned: always, sample: 2.0.0}
+    answered_after: {description: Seconds until then., type: float, returned: always, sample: 1.9}
+    commands:
+      description: Each command's name, exit status, seconds and the end of its output.
+      type: list
+      elements: dict
+      returned: always
+      sample: [{"name": "smoke", "code": 0, "seconds": 3.2, "output": "12 passed", "problem": ""}]
+    output: {description: "The node's last words, when something was wrong.", type: str, returned: always, sample: ""}
 """
 
 import os
@@ -147,9 +237,46 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.chainops.validator.plugins.module_utils._chain.protocol import ChainAdapter
 from ansible_collections.chainops.validator.plugins.module_utils._chain.registry import adapter
+from ansible_collections.chainops.validator.plugins.module_utils._core.errors import CommandFailed
 from ansible_collections.chainops.validator.plugins.module_utils._module.base import ArgumentSpec, Change, run
-from ansible_collections.chainops.validator.plugins.module_utils._state import migration
+from ansible_collections.chainops.validator.plugins.module_utils._state import boot, migration
+
+
+def boot_of(params: dict[str, t.Any], data: str) -> boot.Boot:
+    """What the option ``boot`` asks for."""
+    asked = params["boot"]
+
+    def filled(words: list[str]) -> tuple[str, ...]:
+        names = {"{release}": params["release_dir"], "{data}": data, "{url}": asked["url"]}
+        for name, value in names.items():
+            words = [word.replace(name, value) for word in words]
+        return tuple(words)
+
+    env = {str(name): str(value) for name, value in asked["env"].items()}
+    return boot.Boot(
+        filled(asked["command"]),
+        asked["url"],
+        {**env, **(boot.environment(asked["env_file"]) if asked["env_file"] else {})},
+        asked["genesis_hash"],
+        asked["min_height"],
+        asked["timeout"],
+        tuple(
+            boot.Command(item["name"] or " ".join(item["argv"]), filled(item["argv"]), item["timeout"])
+            for item in asked["validation"]
+        ),
+    )
+
+
+def booted(asked: boot.Boot, data: str, chain: ChainAdapter) -> dict[str, t.Any]:
+    """Raises CommandFailed, with all that was found, when the answer is no."""
+    found = boot.boot(asked, data, chain)
+    if not found.ok:
+        said = found.output.strip().splitlines()[-1:]
+        words = "; ".join(found.problems) + (f"; the last it said: {said[0]}" if said else "")
+        raise CommandFailed(f"the release does not pass on the migrated copy: {words}", **found.as_dict())
+    return found.as_dict()
 
 
 def act(module: AnsibleModule) -> dict[str, t.Any]:
@@ -163,12 +290,15 @@ def act(module: AnsibleModule) -> dict[str, t.Any]:
         {"level": plan.from_level, "todo": [s["id"] for s in plan.steps if not s["skipped"]]},
         {"level": plan.to_level, "todo": []},
     )
-    if module.check_mode or not change.changed:
+    boots = rehearsal and params["boot"] is not None
+    if module.check_mode or not (change.changed or boots):
         return {**change.result(), "migration": plan.as_dict()}
     if rehearsal:
         if params["scratch"]:
             data = migration.scratch_copy(data, params["scratch"], chain)
         done = migration.rehearse(steps, data, release, timeout, adapter=chain)
+        if boots:
+            return {**change.result(), "migration": done.as_dict(), "booted": booted(boot_of(params, data), data, chain)}
     else:
         done = migration.run(
             steps,
@@ -188,12 +318,28 @@ def main() -> None:
     words = {"type": "list", "elements": "str", "default": []}
     step = {
         "id": {"type": "str", "required": True},
-        "from_level": {"type": "int", "required": True},
-        "to_level": {"type": "int", "required": True},
+        "from_level": {"type": "int"},
+        "to_level": {"type": "int"},
         "forward": {"type": "list", "elements": "str", "required": True},
         "back": words,
         "check": words,
         "reversible": {"type": "bool", "default": False},
+        "mixed_fleet": {"type": "bool"},
+    }
+    validation = {
+        "name": {"type": "str"},
+        "argv": {"type": "list", "elements": "str", "required": True},
+        "timeout": {"type": "float", "default": 300.0},
+    }
+    started = {
+        "command": {"type": "list", "elements": "str", "required": True},
+        "url": {"type": "str", "required": True},
+        "env": {"type": "dict", "default": {}},
+        "env_file": {"type": "path"},
+        "genesis_hash": {"type": "str"},
+        "min_height": {"type": "int"},
+        "timeout": {"type": "float", "default": 120.0},
+        "validation": {"type": "list", "elements": "dict", "default": [], "options": validation},
     }
     spec = ArgumentSpec(
         data_dir={"type": "path", "required": True},
@@ -205,6 +351,7 @@ def main() -> None:
         mode={"type": "str", "choices": ["copy", "live", "rehearse"], "default": "copy"},
         scratch={"type": "path"},
         timeout={"type": "float", "default": 600.0},
+        boot={"type": "dict", "options": started},
     )
     run(spec.module(required_if=[("mode", "copy", ["instance"])]), act)
 

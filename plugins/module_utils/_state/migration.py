@@ -36,15 +36,20 @@ _ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin
 
 @dataclasses.dataclass(frozen=True)
 class MigrationStep:
-    """One step between two storage levels. ``reversible``: forward and back again gives the same bytes."""
+    """One step between two storage levels. ``reversible``: forward and back again gives the same bytes.
+
+    The levels are None where the chain records none: such a step is always taken. ``mixed_fleet``: may hosts before and after
+    it run in one network, as they do while a rollout goes on? None: the release doesn't say.
+    """
 
     id: str
-    from_level: int
-    to_level: int
+    from_level: int | None
+    to_level: int | None
     forward: tuple[str, ...]
     back: tuple[str, ...] = ()
     check: tuple[str, ...] = ()
     reversible: bool = False
+    mixed_fleet: bool | None = None
 
     def as_dict(self) -> dict[str, t.Any]:
         return {**dataclasses.asdict(self), "forward": list(self.forward), "back": list(self.back), "check": list(self.check)}
@@ -97,9 +102,11 @@ def _parse(index: int, item: t.Any) -> MigrationStep:
     if unknown:
         raise InputError(f"{where} has unknown keys: {', '.join(sorted(map(str, unknown)))}")
     first, last = item.get("from_level"), item.get("to_level")
-    if not (first.__class__ is int and last.__class__ is int and 0 <= first < last):
+    numbers = first.__class__ is int and last.__class__ is int and 0 <= first < last
+    if not (numbers or (first is None and last is None)):
         raise InputError(
-            f"{where}: from_level and to_level must be whole numbers, and to_level the higher one; got {first!r} and {last!r}"
+            f"{where}: from_level and to_level must be whole numbers, and to_level the higher one, or both left out where the "
+            f"chain records no level; got {first!r} and {last!r}"
         )
     name = item.get("id")
     if not isinstance(name, str) or not name:
@@ -110,7 +117,10 @@ def _parse(index: int, item: t.Any) -> MigrationStep:
     reversible = item.get("reversible", False)
     if not isinstance(reversible, bool) or (reversible and not argvs["back"]):
         raise InputError(f"{where}: reversible must be true or false, and needs a back command when true")
-    return MigrationStep(name, first, last, argvs["forward"], argvs["back"], argvs["check"], reversible)
+    mixed = item.get("mixed_fleet")
+    if mixed is not None and not isinstance(mixed, bool):
+        raise InputError(f"{where}: mixed_fleet must be true or false, or left out when nobody knows")
+    return MigrationStep(name, first, last, argvs["forward"], argvs["back"], argvs["check"], reversible, mixed)
 
 
 def _argv(where: str, value: t.Any) -> tuple[str, ...]:
@@ -231,8 +241,11 @@ def _plan(steps: t.Sequence[MigrationStep], direction: str, now: int | None) -> 
     if not steps:
         return []
     todo = list(steps)
+    for step in steps:
+        if now is not None and (step.from_level is None or step.to_level is None):
+            raise Refused(f"the data directory is at level {now}, but migration {step.id} names no levels", migration=step.id)
     if now is not None:
-        todo = [step for step in todo if (step.from_level >= now if direction == FORWARD else step.to_level <= now)]
+        todo = [step for step in todo if _ahead(step, direction, now)]
     if direction == BACK:
         todo.reverse()
         for step in todo:
@@ -251,6 +264,11 @@ def _plan(steps: t.Sequence[MigrationStep], direction: str, now: int | None) -> 
         if now != end:
             raise Refused(f"the data directory is at level {now}; the migrations lead to level {end}", level=now)
     return todo
+
+
+def _ahead(step: MigrationStep, direction: str, now: int) -> bool:
+    starts = step.from_level if direction == FORWARD else step.to_level
+    return starts is not None and (starts >= now if direction == FORWARD else starts <= now)
 
 
 def _record(step: MigrationStep, direction: str, seconds: float, skipped: bool) -> dict[str, t.Any]:

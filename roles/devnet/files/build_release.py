@@ -234,6 +234,7 @@ def descriptor(arguments: argparse.Namespace, archive: pathlib.Path, digest: str
         "back": [*argv, "--to", "1"],
         "check": [*argv, "--to", "2", "--check"],
         "reversible": True,
+        "mixed_fleet": True,
     }
     return {
         "id": arguments.id or arguments.version,

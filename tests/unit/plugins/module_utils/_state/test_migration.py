@@ -225,3 +225,33 @@ def test_steps_must_join() -> None:
         parse([step(), step(id="x", from_level=5, to_level=6)])
     with pytest.raises(InputError, match="must be a list"):
         parse(textwrap.dedent("nothing"))
+
+
+def test_a_chain_without_levels_takes_every_step_in_order(place: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """XAI records none. Steps that name levels, or none of them, can't be mixed."""
+    monkeypatch.setattr(type(XAI), "storage_level", lambda self, data: None)
+    first, second = (
+        {"id": name, "forward": ["/bin/sh", "-c", f"echo {name} >> {{data}}/taken"], "back": ["/bin/true"]} for name in ("a", "b")
+    )
+    steps = parse([first, second])
+    todo = [step["id"] for step in migration.preview(steps, str(place / "srv/data"), FORWARD, XAI).steps if not step["skipped"]]
+    assert todo == ["a", "b"]
+    run(steps, str(place / "srv/data"), str(place / "release"), FORWARD, 60, adapter=XAI, instance="n1")
+    assert (place / "srv/data/taken").read_text() == "a\nb\n"
+    with pytest.raises(InputError, match="starts at level"):
+        parse([first, {**second, "from_level": 1, "to_level": 2}])
+    with pytest.raises(InputError, match="both left out"):
+        parse([{**first, "from_level": 1}])
+
+
+def test_steps_without_levels_are_refused_where_the_chain_records_one(place: pathlib.Path) -> None:
+    steps = parse([{"id": "a", "forward": ["/bin/true"]}])
+    with pytest.raises(Refused, match="names no levels"):
+        run(steps, str(place / "srv/data"), str(place / "release"), FORWARD, 60, adapter=XAI, instance="n1")
+
+
+@pytest.mark.parametrize("said", [True, False, None])
+def test_what_a_release_says_of_mixed_fleets_is_kept(said: bool | None) -> None:
+    assert parse([{"id": "a", "forward": ["/bin/true"], "mixed_fleet": said}])[0].mixed_fleet is said
+    with pytest.raises(InputError, match="mixed_fleet"):
+        parse([{"id": "a", "forward": ["/bin/true"], "mixed_fleet": "maybe"}])
