@@ -64,6 +64,7 @@ __all__ = [
 
 HOT = "hot.json"
 OPEN = "pass-open"
+TESTED = "tested.json"
 STATS = "seal.json"
 _FINE_TICK = 50_000_000
 _COARSE_TICK = 2_000_000_000
@@ -266,6 +267,36 @@ def hot_copy(
     )
 
 
+class HotFile(t.NamedTuple):
+    """What a hot copy remembers of one name that it copied. ``sha256`` is empty for what isn't a file."""
+
+    root: str
+    path: bytes
+    sha256: str
+    size: int
+    target: str
+
+
+@contextlib.contextmanager
+def hold_hot(spec: SnapshotSpec) -> t.Iterator[tuple[str, list[HotFile]]]:
+    """Keep a hot copy as it is meanwhile, and say where it is and what it holds. Raises InputError where none is whole."""
+    hot = hot_path(spec.snapshots_dir, spec.snapshot_id)
+    if not os.path.isdir(hot):
+        raise InputError(f"there is no hot copy {hot}", path=hot)
+    with files.locked(os.path.join(spec.snapshots_dir, f".{spec.snapshot_id}.lock"), what=f"snapshot {spec.snapshot_id}"):
+        if os.path.exists(os.path.join(hot, OPEN)) or not os.path.exists(os.path.join(hot, HOT)):
+            raise InputError(f"the hot copy {hot} was interrupted; copy again first", path=hot)
+        cache = _load(hot)
+        yield (
+            hot,
+            [
+                HotFile(root, path, known.sha256, known.size, known.target)
+                for root, entries in cache.items()
+                for path, known in sorted(entries.items())
+            ],
+        )
+
+
 def freeze(spec: SnapshotSpec, facts: dict[str, t.Any], *, live: bool = False, patience: float = 60.0) -> Sealed:
     """With the node down: copy what has changed since the hot copy, and seal. Without a hot copy everything is copied.
 
@@ -306,7 +337,7 @@ def freeze(spec: SnapshotSpec, facts: dict[str, t.Any], *, live: bool = False, p
         files.fsync_dir(spec.snapshots_dir)
         seconds = round(CLOCK.monotonic() - start, 3)
         files.write_atomic(os.path.join(done, STATS), canonical.dumps({"seconds": seconds}), 0o600)
-        for name in (HOT, OPEN, ".now"):
+        for name in (HOT, OPEN, TESTED, ".now"):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(os.path.join(done, name))
     return load(done)
