@@ -79,6 +79,8 @@ setup_python() {
     fi
     # Unit tests sign approvals with it.
     command -v ssh-keygen >/dev/null || apt_install openssh-client
+    # One of them ships a snapshot with it.
+    command -v restic >/dev/null || apt_install restic
     say "making .cache/venv with $("$python" --version)"
     local pip_log=$cache/venv.log
     "$cache/uv/bin/uv" venv --quiet --clear --python "$python" "$cache/venv"

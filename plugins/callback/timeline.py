@@ -97,7 +97,9 @@ def told(module, result):
     if module == "validator_upgrade" and isinstance(turn, dict):
         words = str(turn.get("outcome", "")).replace("_", " ")
         window = turn.get("stop_window_seconds")
-        return f"{words}{f', down for {number(window)}' if window is not None else ''}"
+        predicted = (turn.get("predicted_stop_window") or {}).get("seconds")
+        known = f" (predicted {number(predicted)})" if predicted is not None else ""
+        return f"{words}{f', down for {number(window)}{known}' if window is not None else ''}"
     if module == "canary_analysis_info":
         return f"{verdict} after {number(result.get('seconds', 0))}{first(result.get('reasons'))}"
     if module == "openapi_contract_info" and isinstance(verdict, dict):

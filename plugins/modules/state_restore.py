@@ -21,11 +21,27 @@ description:
     The live directories are as they were then.
   - With O(target), restores to a place of its own instead, for rehearsals; nothing live is touched and no keys are put
     there.
+  - With O(state=reaped), deletes what restores and turns of finished rollouts put aside, at the lowest priority and in the
+    background.
 options:
-  snapshot_id:
-    description: Name of the sealed snapshot.
+  state:
+    description:
+      - V(present) restores O(snapshot_id).
+      - V(reaped) deletes the old trees of turns whose rollout is finished, as the instance's manifest says, or those in
+        O(old_trees). They are out of the way when the module returns; the deleting goes on without it.
     type: str
-    required: true
+    choices: [present, reaped]
+    default: present
+  snapshot_id:
+    description: Name of the sealed snapshot. Required for O(state=present).
+    type: str
+  old_trees:
+    description:
+      - For O(state=reaped), what an earlier restore or migration by hand returned as C(old_trees). A tree of a turn whose
+        rollout is not finished is refused.
+    type: list
+    elements: path
+    default: []
   data_dir:
     description: The data directory. By default the root named V(data).
     type: path
@@ -94,6 +110,14 @@ EXAMPLES = r"""
     roots:
       - {name: data, path: /var/lib/xai/node1}
       - {name: unit, path: /etc/systemd/system/xai-node.service}
+  register: done
+
+- name: Delete what it put aside
+  chainops.validator.state_restore:
+    state: reaped
+    instance: node1
+    old_trees: "{{ done.restored.old_trees }}"
+    roots: [{name: data, path: /var/lib/xai/node1}]
 
 - name: Does it restore?
   chainops.validator.state_restore:
@@ -106,7 +130,7 @@ EXAMPLES = r"""
 RETURN = r"""
 restored:
   description: What was put back. Empty when nothing had to be.
-  returned: always
+  returned: with O(state=present)
   type: dict
   contains:
     snapshot_id: {description: The snapshot., type: str, returned: when restored, sample: before-2.0.0}
@@ -138,9 +162,15 @@ restored:
     seconds: {description: How long it took., type: float, returned: when restored, sample: 8.1}
     swap_seconds: {description: How long the exchange took., type: float, returned: when in place, sample: 0.0004}
     method: {description: "How the trees were exchanged, or copied.", type: str, returned: when restored, sample: exchange}
+reaped:
+  description: Old trees that are, or in check mode would be, deleted.
+  returned: with O(state=reaped)
+  type: list
+  elements: str
+  sample: [/var/lib/xai/.chainops/node1/trees/old-x/data]
 differences:
   description: How the directories differed from the snapshot before; at most 100.
-  returned: always
+  returned: with O(state=present)
   type: list
   elements: str
   sample: ["data/schema.json: size 13, sealed 12"]
@@ -152,14 +182,36 @@ import typing as t
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.chainops.validator.plugins.module_utils._chain.registry import adapter
+from ansible_collections.chainops.validator.plugins.module_utils._core.errors import Refused
+from ansible_collections.chainops.validator.plugins.module_utils._host import past
+from ansible_collections.chainops.validator.plugins.module_utils._host.paths import Home
 from ansible_collections.chainops.validator.plugins.module_utils._module.base import ArgumentSpec, Change, run
 from ansible_collections.chainops.validator.plugins.module_utils._module.options import INSTANCE, ROOTS
-from ansible_collections.chainops.validator.plugins.module_utils._state import names, restore, watermark
+from ansible_collections.chainops.validator.plugins.module_utils._state import names, restore, swap, watermark
 from ansible_collections.chainops.validator.plugins.module_utils._state.snapshot import Root, data_root, sealed_path
+
+
+def reap(module: AnsibleModule) -> dict[str, t.Any]:
+    """Delete what nobody needs any more, without waiting for it."""
+    params = module.params
+    home = Home(params["state_dir"], params["instance"])
+    due = past.due(home)
+    needed = sorted({os.path.abspath(path) for path in params["old_trees"]} & (past.put_aside(home).keys() - set(due)))
+    if needed:
+        raise Refused(f"{needed[0]} belongs to a rollout that is not finished; it was left alone", paths=needed)
+    trees = [path for path in [*due, *params["old_trees"]] if os.path.lexists(path)]
+    change = Change({"old_trees": trees} if trees else {}, {})
+    if not module.check_mode:
+        dummy, folders = swap.set_going(trees)
+        own = [os.path.join(names.workspace(root["path"], params["instance"]), swap.TREES) for root in params["roots"]]
+        swap.delete_in_background(swap.going(sorted({*folders, *own})))
+    return {**change.result(), "reaped": trees}
 
 
 def act(module: AnsibleModule) -> dict[str, t.Any]:
     params = module.params
+    if params["state"] == "reaped":
+        return reap(module)
     chain = adapter(params["chain"])
     roots = tuple(Root(root["name"], root["path"]) for root in params["roots"])
     if params["data_dir"] and "data" not in {root.name for root in roots}:
@@ -190,7 +242,9 @@ def main() -> None:
     spec = ArgumentSpec(
         INSTANCE,
         ROOTS,
-        snapshot_id={"type": "str", "required": True},
+        state={"type": "str", "choices": ["present", "reaped"], "default": "present"},
+        snapshot_id={"type": "str"},
+        old_trees={"type": "list", "elements": "path", "default": []},
         data_dir={"type": "path"},
         chain={"type": "str", "default": "xai"},
         target={"type": "path"},
@@ -198,7 +252,8 @@ def main() -> None:
         expect={"type": "dict", "default": {}, "options": facts},
         min_watermark={"type": "dict", "options": floor},
     )
-    run(spec.module(mutually_exclusive=[("target", "only"), ("target", "min_watermark")]), act)
+    exclusive = [("target", "only"), ("target", "min_watermark")]
+    run(spec.module(mutually_exclusive=exclusive, required_if=[("state", "present", ["snapshot_id"])]), act)
 
 
 if __name__ == "__main__":

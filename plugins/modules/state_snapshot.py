@@ -68,6 +68,44 @@ options:
     description: How often the directories are gone through at most, with O(phase=hot).
     type: int
     default: 3
+  test:
+    description:
+      - With O(phase=hot), restore what was copied to a scratch place on the same file system, compare every byte, and delete it
+        again, all at the lowest I/O priority. What was tested before and has not changed since is not tested again.
+      - Where the file system can't share blocks and has no room for a second copy, every byte is read and compared instead.
+    type: bool
+    default: false
+  stop_window_budget:
+    description:
+      - With O(phase=hot), fail when the node would be down for longer than this many seconds if it were stopped now; 0 for never.
+      - Sealing is predicted from the copy, stopping and starting from this host's earlier turns (the longest of the last five).
+        What nobody has measured yet counts as nothing, and is named in RV(snapshot.predicted_stop_window).
+    type: float
+    default: 0.0
+  migrations:
+    description: Ids of the migrations that a turn would run, for O(stop_window_budget).
+    type: list
+    elements: str
+    default: []
+  hook:
+    description:
+      - A command for the snapshot once it is sealed, such as one that copies it off the host; an argument list, no shell. The
+        first is the absolute path of a program.
+      - V({path}), V({id}), V({instance}) and V({root_sha256}) in it are filled in, and are in its environment as
+        E(CHAINOPS_SNAPSHOT_PATH), E(CHAINOPS_SNAPSHOT_ID), E(CHAINOPS_SNAPSHOT_INSTANCE) and E(CHAINOPS_SNAPSHOT_ROOT_SHA256).
+      - It runs after O(phase=sealed) or O(state=verified), once for each snapshot and argument list; that it succeeded is
+        remembered with the snapshot. It must stand being run again when it failed half way.
+    type: list
+    elements: str
+    default: []
+  hook_timeout:
+    description: Seconds the hook may take; past them it is killed with all its children.
+    type: float
+    default: 3600.0
+  hook_required:
+    description: Whether a hook that fails fails the module. Without, it is a warning. The snapshot stays either way.
+    type: bool
+    default: true
   deep:
     description: With O(state=verified), whether every byte is read. Without, names, sizes, owners, modes and times are compared.
     type: bool
@@ -106,6 +144,14 @@ EXAMPLES = r"""
       - {name: data, path: /var/lib/xai/node1}
       - {name: unit, path: /etc/systemd/system/xai-node.service}
 
+- name: Ship it off the host, once it is known to be whole
+  chainops.validator.state_snapshot:
+    state: verified
+    instance: node1
+    snapshot_id: before-2.0.0
+    hook: [/usr/bin/restic, --repository-file, /etc/restic/repository, --password-file, /etc/restic/password, backup, "{path}"]
+    roots: [{name: data, path: /var/lib/xai/node1}]
+
 - name: Keep three
   chainops.validator.state_snapshot:
     state: absent
@@ -143,6 +189,28 @@ snapshot:
       returned: when hot
       sample: 0.7
     copied_bytes: {description: How much was copied by this call., type: int, returned: when hot, sample: 90000000}
+    predicted_stop_window:
+      description:
+        - How long the node would be down if it were stopped now. C(seconds) is the sum of the C(parts) that are known,
+          C(unknown) names the others, C(turns) is how many earlier turns it rests on.
+      type: dict
+      returned: when hot
+      sample:
+        seconds: 3.1
+        parts: {"stop": 1.0, "freeze": 0.7, "migrate": 0.0, "start": 1.4}
+        unknown: []
+        turns: 2
+        budget: 10.0
+    tested:
+      description: What the test restore did. C(method) is V(reflink), V(copy) or V(read).
+      type: dict
+      returned: when hot, with O(test)
+      sample: {"snapshot_id": before-2.0.0, "files": 6012, "bytes": 4170000000, "before": 0, "method": copy, "seconds": 9.1}
+    hook:
+      description: Whether the hook ran now (C(changed)) or had run before, and how long it took; C(error) when it failed.
+      type: dict
+      returned: when sealed, with O(hook)
+      sample: {"changed": true, "seconds": 41.0}
     problems:
       description: How it differs from its manifest.
       type: list
@@ -168,11 +236,14 @@ import typing as t
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.chainops.validator.plugins.module_utils._chain.registry import adapter
-from ansible_collections.chainops.validator.plugins.module_utils._core.errors import Busy, IntegrityError
+from ansible_collections.chainops.validator.plugins.module_utils._core.errors import Busy, CommandFailed, IntegrityError, Refused
+from ansible_collections.chainops.validator.plugins.module_utils._host import forecast, past
+from ansible_collections.chainops.validator.plugins.module_utils._host.paths import Home
 from ansible_collections.chainops.validator.plugins.module_utils._manifest import manifest
 from ansible_collections.chainops.validator.plugins.module_utils._module.base import ArgumentSpec, Change, run
 from ansible_collections.chainops.validator.plugins.module_utils._module.options import INSTANCE, ROOTS
-from ansible_collections.chainops.validator.plugins.module_utils._state import retention, snapshot
+from ansible_collections.chainops.validator.plugins.module_utils._state import hook, rehearse, retention, snapshot
+from ansible_collections.chainops.validator.plugins.module_utils._state.kernel import idle_io
 from ansible_collections.chainops.validator.plugins.module_utils._state.snapshot import Root, SnapshotSpec
 from ansible_collections.chainops.validator.plugins.module_utils._state.verify import verify
 
@@ -215,6 +286,9 @@ def present(module: AnsibleModule, spec: SnapshotSpec) -> tuple[Change, dict[str
     if params["phase"] == "hot":
         hot = snapshot.hot_copy(spec, passes=params["passes"], budget=params["freeze_budget"])
         now = result_of({"sealed": False, **hot.as_dict()})
+        now["predicted_stop_window"] = within_budget(params, hot.predicted_freeze_seconds)
+        if params["test"]:
+            now["tested"] = rehearse.hot_test(spec).as_dict()
         planned["refreshed"] = not before["path"] or hot.copied_files > 0
         return Change(shown(before), planned if planned["refreshed"] else shown(before)), now
     data = snapshot.data_root(spec.roots).path
@@ -229,9 +303,35 @@ def present(module: AnsibleModule, spec: SnapshotSpec) -> tuple[Change, dict[str
     return Change(shown(before), shown(now)), now
 
 
+def within_budget(params: dict[str, t.Any], freeze: float) -> dict[str, t.Any]:
+    """The stop window as it is predicted now. Raises Refused when it is over the budget."""
+    earlier = past.results(Home(params["state_dir"], params["instance"]), 2 * forecast.TURNS)
+    prediction = forecast.predict(earlier, freeze=freeze, migrations=params["migrations"], budget=params["stop_window_budget"])
+    problem = forecast.over(prediction)
+    if problem:
+        raise Refused(f"{problem}; nothing was stopped", predicted=prediction)
+    return prediction
+
+
+def shipped(module: AnsibleModule, spec: SnapshotSpec) -> dict[str, t.Any]:
+    """Run the hook for a sealed snapshot, unless it has run."""
+    params, path = module.params, snapshot.sealed_path(spec.snapshots_dir, spec.snapshot_id)
+    if module.check_mode:
+        ran = os.path.isdir(path) and hook.done(path, params["hook"])
+        return {"changed": not ran, "seconds": 0.0}
+    try:
+        return hook.run(path, params["hook"], params["hook_timeout"]).as_dict()
+    except CommandFailed as exc:
+        if params["hook_required"]:
+            raise
+        module.warn(exc.message)
+        return {"changed": False, "seconds": 0.0, "error": exc.message}
+
+
 def verified(module: AnsibleModule, spec: SnapshotSpec) -> tuple[Change, dict[str, t.Any]]:
     path = snapshot.sealed_path(spec.snapshots_dir, spec.snapshot_id)
-    verdict = verify(path, deep=module.params["deep"])
+    with idle_io():
+        verdict = verify(path, deep=module.params["deep"])
     if not verdict.ok:
         raise IntegrityError(
             f"snapshot {spec.snapshot_id} does not verify: {verdict.problems[0]} ({len(verdict.problems)} problems)",
@@ -253,12 +353,17 @@ def absent(module: AnsibleModule, spec: SnapshotSpec, protected: dict[str, str])
 def act(module: AnsibleModule) -> dict[str, t.Any]:
     params = module.params
     spec = spec_of(params)
+    if params["hook"]:
+        hook.check(params["hook"])
     protected = manifest.protected(os.path.join(params["state_dir"], params["instance"], manifest.NAME))
     result: dict[str, t.Any] = {"changed": False, "removed": [], "kept": {}}
     if params["snapshot_id"]:
         do = {"present": present, "verified": verified}.get(params["state"])
         change, item = do(module, spec) if do else absent(module, spec, protected)
         result.update(change.result(), snapshot=item)
+        if params["hook"] and (params["state"] == "verified" or (params["state"], params["phase"]) == ("present", "sealed")):
+            item["hook"] = shipped(module, spec)
+            result["changed"] = result["changed"] or item["hook"]["changed"]
         result["removed"] = [spec.snapshot_id] if params["state"] == "absent" and change.changed else []
     if params["keep"] is not None and params["state"] != "verified":
         prune = retention.prunable if module.check_mode else retention.prune
@@ -283,6 +388,12 @@ def main() -> None:
         patience={"type": "float", "default": 60.0},
         freeze_budget={"type": "float"},
         passes={"type": "int", "default": 3, "no_log": False},
+        test={"type": "bool", "default": False},
+        stop_window_budget={"type": "float", "default": 0.0},
+        migrations={"type": "list", "elements": "str", "default": []},
+        hook={"type": "list", "elements": "str", "default": []},
+        hook_timeout={"type": "float", "default": 3600.0},
+        hook_required={"type": "bool", "default": True},
         deep={"type": "bool", "default": True},
         keep={"type": "int"},
     )

@@ -197,6 +197,13 @@ options:
         description: The whole turn, from the guard on.
         type: float
         default: 1800
+  stop_window_budget:
+    description:
+      - Seconds the node may be down; 0 for no limit. Predicted from the hot copy and from this host's earlier turns (the longest
+        of the last five) right before the stop; a turn that would take longer ends there, with the running node untouched.
+      - What nobody has measured on this host yet counts as nothing and is named in the prediction.
+    type: float
+    default: 0.0
   kill:
     description:
       - Whether the old release may be killed when it does not stop in time. Without it the turn goes back and says so.
@@ -275,6 +282,8 @@ turn:
     - What the turn came to, or how far it is. The same as C(result.json) on the host.
     - C(outcome) is V(committed), V(put_back) (the host is as it was), V(failed) (somebody has to look), V(running), or in
       check mode V(predicted).
+    - C(predicted_stop_window) is what was predicted right before the stop, C(stop_window_seconds) what it took.
+    - C(old_trees) were put aside by this turn, and are kept until the rollout is finished.
   returned: always, unless the options were refused
   type: dict
   sample:
@@ -284,9 +293,16 @@ turn:
     direction: forward
     touched: true
     stop_window_seconds: 3.4
+    predicted_stop_window:
+      seconds: 3.1
+      parts: {stop: 1.0, freeze: 0.4, migrate: 0.0, start: 1.7}
+      unknown: []
+      turns: 2
+      budget: 10.0
     freeze_seconds: 0.4
     heights: {own_at_stop: 812, network_at_stop: 812, own_at_end: 817, network_at_end: 817}
     snapshot: {id: turn-prop-7-node1-1, sha256: "5e88489…", path: "/var/lib/xai/.chainops/node1/snapshots/…", clean: true}
+    old_trees: []
     watermark: {before: {height: 812, round: 0, step: 3, address: TXAI1}, after: {height: 817, round: 0, step: 3, address: TXAI1}}
     old: {path: "/var/lib/chainops/node1/releases/9f86…", sha256: "9f86…", level: 1}
     new: {path: "/var/lib/chainops/node1/releases/60303…", sha256: "60303…", id: "2.0.0", version: "2.0.0", level: 2}
@@ -349,7 +365,11 @@ def request_of(params: t.Mapping[str, t.Any]) -> control.Request:
         peers=params["peers"],
         probe=params["probe"],
         budgets=params["budgets"],
-        policy={"kill": params["kill"], "migrate": params["migrate_mode"]},
+        policy={
+            "kill": params["kill"],
+            "migrate": params["migrate_mode"],
+            "stop_window_budget": params["stop_window_budget"],
+        },
         confirm=params["confirm"],
     )
     control.validate(request)
@@ -438,6 +458,7 @@ OPTIONS: dict[str, t.Any] = {
             "total": {"type": "float", "default": 1800},
         },
     },
+    "stop_window_budget": {"type": "float", "default": 0.0},
     "kill": {"type": "bool", "default": False},
     "confirm": {
         "type": "dict",

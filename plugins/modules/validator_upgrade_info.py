@@ -30,6 +30,11 @@ options:
     description:
       - The release that a rollout goes to. With it C(state) of RV(status) tells V(old) from V(new).
     type: str
+  migrations:
+    description: Ids of the migrations that a turn would run, for RV(predicted_stop_window).
+    type: list
+    elements: str
+    default: []
   limit:
     description: How many turns to return, the latest first.
     type: int
@@ -81,6 +86,19 @@ open_turn:
     way: forward
     since: 1767225600.0
     engine: true
+predicted_stop_window:
+  description:
+    - How long the node would be down in an upgrade, as far as earlier turns of this host tell (the longest of the last five).
+    - C(seconds) is the sum of the known C(parts), null when none is; C(unknown) names the others.
+  returned: success
+  type: dict
+  sample:
+    seconds: 3.1
+    parts: {stop: 1.0, freeze: 0.4, migrate: 0.0, start: 1.7}
+    unknown: []
+    turns: 2
+    budget: 0.0
+    words: 3.1 s (stop 1, freeze 0.4, start 1.7)
 fence:
   description: The highest token this host has seen.
   returned: success
@@ -138,6 +156,7 @@ def act(module: AnsibleModule) -> dict[str, t.Any]:
         data_dir=params["data_dir"],
         target=params["release_sha256"],
         limit=params["limit"],
+        migrations=params["migrations"],
     )
     return {"changed": False, **found}
 
@@ -149,6 +168,7 @@ def main() -> None:
         chain={"type": "str", "default": "xai"},
         data_dir={"type": "path"},
         release_sha256={"type": "str"},
+        migrations={"type": "list", "elements": "str", "default": []},
         limit={"type": "int", "default": 10},
     )
     run(spec.module(), act)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import typing as t
@@ -13,6 +14,14 @@ import typing as t
 from .errors import CommandFailed
 
 TAIL = 4000
+#: How many lines of somebody's output are shown, and how much of each.
+LINES, WIDTH = 10, 200
+#: What a program may tell about itself that nobody else should read: values that are named like secrets, and what may be a key.
+_SECRET = re.compile(
+    r"(?i)((?:password|passphrase|secret|token|api[_-]?key|private[_-]?key|credentials?|authorization|mnemonic|seed)\w*[\"']?\s*[=:]\s*)"
+    r"\S.*|[0-9a-f]{64,}"
+)
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 class Done(t.NamedTuple):
@@ -74,3 +83,9 @@ def run(
 
 def _tail(out: bytes | None) -> str:
     return (out or b"")[-TAIL:].decode("utf-8", "replace")
+
+
+def quotable(text: str) -> list[str]:
+    """The last lines of what a program said, without what nobody else should read."""
+    said = (_SECRET.sub(r"\1(hidden)", _COLOUR.sub("", line)).strip() for line in text.splitlines())
+    return [line[:WIDTH] for line in said if line][-LINES:]

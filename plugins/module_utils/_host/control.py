@@ -384,6 +384,7 @@ def untouched(request: Request, there: Situation) -> dict[str, t.Any]:
         "touched": False,
         "steps": [],
         "stop_window_seconds": None,
+        "predicted_stop_window": None,
         "freeze_seconds": None,
     }
 
@@ -393,7 +394,8 @@ def predicted(request: Request, there: Situation) -> dict[str, t.Any]:
     plan = compose(request, there, "0" * 64)
     steps = [{"name": step["name"], "way": turn.FORWARD, "state": "predicted", "does": step["effect"]} for step in plan["steps"]]
     shown = {"old": plan["old"], "new": plan["new"], "direction": plan["direction"], "steps": steps}
-    return {**untouched(request, there), **shown, "outcome": "predicted", "reason": None}
+    window = HostEffects(turn.load(plan), home_of(request)).predict()
+    return {**untouched(request, there), **shown, "outcome": "predicted", "reason": None, "predicted_stop_window": window}
 
 
 def sentence(result: t.Mapping[str, t.Any]) -> str:

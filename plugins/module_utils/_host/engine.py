@@ -58,7 +58,7 @@ class Effects(t.Protocol):
 
     def undo(self, undo: str, context: Context) -> dict[str, t.Any]: ...
 
-    def close(self, result: dict[str, t.Any], leftovers: t.Sequence[str]) -> None:
+    def close(self, result: dict[str, t.Any]) -> None:
         """Called after the end was written: keep the result, the journal is no longer open. May be called again."""
 
     def rest(self, result: dict[str, t.Any]) -> None:
@@ -91,11 +91,6 @@ def alarm(seconds: float, last_resort: t.Callable[[], None]) -> t.Iterator[None]
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, previous)
-
-
-def leftovers(records: t.Iterable[turn.Record]) -> list[str]:
-    """Trees that restores and migrations put aside and nobody needs any more."""
-    return [str(path) for record in records for path in (record.get("facts") or {}).get("old_trees") or ()]
 
 
 class Engine:
@@ -139,7 +134,7 @@ class Engine:
             elapsed = turn.elapsed(self.log.records, self.stamp())
             action = turn.next_action(self.plan, self.log.records, elapsed)
             if action.kind == "over":
-                self.effects.close(turn.result(self.plan, self.log.records), leftovers(self.log.records))
+                self.effects.close(turn.result(self.plan, self.log.records))
                 return str(action.outcome)
             if action.kind == "rest":
                 self.effects.rest(turn.result(self.plan, self.log.records))

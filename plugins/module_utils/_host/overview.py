@@ -5,14 +5,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import typing as t
 
 from .._chain.registry import adapter as chain_adapter
 from .._core import journal
 from .._core.errors import ChainopsError
-from . import control, engine_main, fence, lock, release, service, turn
+from . import control, engine_main, fence, forecast, lock, past, release, service, turn
 from .paths import Home
 
 T = t.TypeVar("T")
@@ -27,8 +26,12 @@ def look(
     data_dir: str | None = None,
     target: str | None = None,
     limit: int = 10,
+    migrations: t.Sequence[str] = (),
 ) -> dict[str, t.Any]:
-    """Everything ``validator_upgrade_info`` returns. ``target``: digest of the release a rollout goes to."""
+    """Everything ``validator_upgrade_info`` returns. ``target``: digest of the release a rollout goes to.
+
+    ``migrations``: ids of what an upgrade would run, for the predicted stop window.
+    """
     problems: list[str] = []
 
     def attempt(what: t.Callable[[], T], otherwise: T) -> T:
@@ -43,14 +46,16 @@ def look(
     running: dict[str, t.Any] = attempt(lambda: _running(node, home, link), unknown)
     running["link"] = attempt(lambda: release.target(link), None)
     running["level"] = attempt(lambda: chain_adapter(chain).storage_level(data_dir), None) if data_dir else None
-    turns = [found for name in _turn_names(home)[:limit] if (found := attempt(lambda: control.outcome(home, name), None))]  # noqa: B023
+    turns = [found for name in home.turns()[:limit] if (found := attempt(lambda: control.outcome(home, name), None))]  # noqa: B023
     open_id = engine_main.open_turn(home)
     lease = attempt(lambda: lock.read(home.lock), None)
     opened = attempt(lambda: _open_row(home, open_id), {"id": open_id}) if open_id else None
+    window = forecast.predict(attempt(lambda: past.results(home, 2 * forecast.TURNS), []), migrations=migrations)
     return {
         "running": running,
         "turns": turns,
         "open_turn": opened,
+        "predicted_stop_window": {**window, "words": forecast.words(window)},
         "fence": attempt(lambda: fence.highest(home.fence), 0),
         "lock": lease.as_dict() if lease else {},
         "guarded": node.guarded(),
@@ -99,16 +104,6 @@ def _running(node: service.Service, home: Home, link: str) -> dict[str, t.Any]:
         return {"pid": None, "path": None, "sha256": None, "how": f"{node.name} is not running"}
     others = [os.path.realpath(link)] if os.path.islink(link) else []
     return release.running(pid, link, home.releases, others).as_dict()
-
-
-def _turn_names(home: Home) -> list[str]:
-    """Turns with a journal, the one written to last first."""
-    found: list[tuple[float, str]] = []
-    with contextlib.suppress(FileNotFoundError):
-        for name in os.listdir(home.journals):
-            with contextlib.suppress(OSError):
-                found.append((os.stat(os.path.join(home.journals, name, "journal.log")).st_mtime, name))
-    return [name for dummy, name in sorted(found, reverse=True)]
 
 
 def _open_row(home: Home, turn_id: str) -> dict[str, t.Any]:

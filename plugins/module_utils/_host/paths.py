@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 
@@ -45,6 +46,15 @@ class Home:
 
     def turn(self, turn_id: str) -> Turn:
         return Turn(self.at("journal", require_name(turn_id, "turn_id")))
+
+    def turns(self) -> list[str]:
+        """Ids of the turns that have a journal, the one written to last first."""
+        found: list[tuple[float, str]] = []
+        with contextlib.suppress(FileNotFoundError):
+            for name in os.listdir(self.journals):
+                with contextlib.suppress(OSError):
+                    found.append((os.stat(os.path.join(self.journals, name, "journal.log")).st_mtime, name))
+        return [name for dummy, name in sorted(found, reverse=True)]
 
     @property
     def releases(self) -> str:

@@ -22,13 +22,11 @@ import typing as t
 from .._core import files
 from .._core.clock import CLOCK, Clock
 from .._core.errors import CommandFailed, InputError, Refused, WaitTimeout
-from .._core.process import run
+from .._core.process import LINES, WIDTH, quotable, run
 from . import procs
 from .paths import Home
 
 POLL = 0.02
-#: Of what a node said last: lines, and characters of each.
-LINES, WIDTH = 10, 200
 _UNIT = re.compile(r"[A-Za-z0-9@_.:\\-]{1,200}\.service\Z")
 
 
@@ -224,7 +222,7 @@ class Systemd:
             said = run(["journalctl", *options, "--quiet", "--no-pager", "--output=cat", f"--lines={LINES}", whose], timeout=10.0)
         except CommandFailed:
             return []
-        return _lines(said.output)
+        return quotable(said.output)
 
     def guard_text(self) -> str:
         opened, permit = self.home.open.replace("%", "%%"), self.permit.replace("%", "%%")
@@ -352,22 +350,9 @@ class Plain:
         try:
             with open(self.log, "rb") as stream:
                 stream.seek(max(0, os.fstat(stream.fileno()).st_size - LINES * WIDTH))
-                return _lines(stream.read().decode("utf-8", "replace"))
+                return quotable(stream.read().decode("utf-8", "replace"))
         except OSError:
             return []
-
-
-#: What a node may tell about itself that nobody else should read: values that are named like secrets, and what may be a key.
-_SECRET = re.compile(
-    r"(?i)((?:password|passphrase|secret|token|api[_-]?key|private[_-]?key|credentials?|authorization|mnemonic|seed)\w*[\"']?\s*[=:]\s*)"
-    r"\S.*|[0-9a-f]{64,}"
-)
-_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-
-
-def _lines(text: str) -> list[str]:
-    said = (_SECRET.sub(r"\1(hidden)", _COLOUR.sub("", line)).strip() for line in text.splitlines())
-    return [line[:WIDTH] for line in said if line][-LINES:]
 
 
 #: Kept so that the interpreter doesn't complain about processes it should wait for; they outlive the engine.

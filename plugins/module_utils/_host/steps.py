@@ -23,11 +23,11 @@ from .._core.clock import CLOCK, Clock
 from .._core.errors import ChainopsError, HttpError, IntegrityError, Refused, Unreachable, WaitTimeout
 from .._governance import hostgate
 from .._governance.proof import check_on_host
-from .._state import migration, retention, watermark
+from .._state import migration, rehearse, retention, watermark
 from .._state import restore as state_restore
 from .._state import snapshot as state_snapshot
 from .._state import verify as state_verify
-from . import fence, probe, procs, release, turn
+from . import fence, forecast, past, probe, procs, release, turn
 from . import service as services
 from .engine import Context
 from .paths import Home
@@ -84,7 +84,7 @@ class HostEffects:
         with contextlib.suppress(OSError):
             files.write_atomic(self.home.turn(self.plan.turn_id).result, canonical.pretty(result))
 
-    def close(self, result: dict[str, t.Any], leftovers: t.Sequence[str]) -> None:
+    def close(self, result: dict[str, t.Any]) -> None:
         """The result is evidence, the journal is the truth: a full disk must not keep the journal open."""
         self.rest(result)
         if self.service.guarded():
@@ -93,9 +93,10 @@ class HostEffects:
             os.unlink(self.home.open)
         with contextlib.suppress(FileNotFoundError):
             files.fsync_dir(self.home.journals)
-        # The sealed snapshots stay; what an exchange put aside is no rollback point, and deleting it may take long.
-        with contextlib.suppress(ChainopsError, OSError):
-            state_restore.reap(leftovers)
+        # What this rollout put aside stays until it is finished. What another one left is deleted; it may take long.
+        if result["outcome"] != turn.FAILED:
+            with contextlib.suppress(ChainopsError, OSError):
+                state_restore.reap(past.due(self.home, str(self.body["rollout_id"])))
 
     # -- looking --------------------------------------------------------------------------------------------------------
 
@@ -174,7 +175,8 @@ class HostEffects:
                     look(context, problems)
                 except (ChainopsError, OSError) as exc:
                     problems.append(exc.message if isinstance(exc, ChainopsError) else str(exc))
-        return problems
+        problem = forecast.over(self.predict())
+        return [*problems, problem] if problem else problems
 
     def _check_releases(self, context: Context, problems: list[str]) -> dict[str, t.Any]:
         if self.new["sha256"] is not None:
@@ -291,11 +293,23 @@ class HostEffects:
         needed = 2 * size + 64 * MIB
         free = shutil.disk_usage(os.path.dirname(os.path.abspath(self.data_dir))).free
         if free < needed:
-            problems.append(f"{free // MIB} MiB free beside {self.data_dir}, {needed // MIB} MiB are needed")
+            problems.append(f"{free // MIB} MiB free beside {self.data_dir}, {needed // MIB} MiB are needed{self._put_aside()}")
         own = shutil.disk_usage(self.home.root).free
         if own < 64 * MIB:
             problems.append(f"{own // MIB} MiB free under {self.home.root}, 64 MiB are needed")
         return {"data_bytes": size, "free_bytes": free}
+
+    def _put_aside(self) -> str:
+        """What takes space and may be had back, for a message; empty when there is nothing."""
+        trees = past.put_aside(self.home)
+        if not trees:
+            return ""
+        size = sum(tree_bytes(path) for path in trees)
+        rollouts = ", ".join(sorted(set(trees.values())))
+        return (
+            f"; {len(trees)} old trees of rollout {rollouts} hold {size // MIB} MiB: they go when it is finished (close), "
+            "or with state_restore state=reaped"
+        )
 
     def _check_data(self, context: Context, problems: list[str]) -> dict[str, t.Any]:
         pending = state_restore.pending(self.data_dir, self.home.instance)
@@ -321,11 +335,31 @@ class HostEffects:
 
     def _do_prepare(self, context: Context) -> dict[str, t.Any]:
         hot = state_snapshot.hot_copy(self.spec, budget=FREEZE_GOAL)
+        # What was tested before the drain is not tested again; with the node still running, nothing is lost by what is left.
+        tested = rehearse.hot_test(self.spec)
+        prediction = self.predict(hot.predicted_freeze_seconds)
+        context.note(predicted_stop_window=prediction)
+        problem = forecast.over(prediction)
+        if problem:
+            raise Refused(f"{problem}; the node was not stopped", predicted=prediction)
         return {
             "snapshot_id": self.spec.snapshot_id,
             "bytes": hot.bytes,
             "predicted_freeze_seconds": hot.predicted_freeze_seconds,
+            "predicted_stop_window": prediction,
+            "tested": tested.as_dict(),
         }
+
+    def predict(self, freeze: float | None = None) -> dict[str, t.Any]:
+        """The stop window of this turn as it can be told now."""
+        return forecast.predict(
+            past.results(self.home, 2 * forecast.TURNS, without=self.plan.turn_id),
+            freeze=freeze,
+            direction=self.plan.direction,
+            migrations=[str(item["id"]) for item in self.body["migrations"]],
+            # A plan that an older version wrote knows no budget.
+            budget=float(self.body["policy"].get("stop_window_budget") or 0.0),
+        )
 
     def _do_guard(self, context: Context) -> dict[str, t.Any]:
         self.service.guard()
@@ -355,8 +389,10 @@ class HostEffects:
         return {**known, **stopped}
 
     def _do_freeze(self, context: Context) -> dict[str, t.Any]:
-        start = self.clock.monotonic()
         check, stop = turn.facts(context.records, "check"), turn.facts(context.records, "stop")
+        # A rollback point is whole: what the stop tore is mended before it is sealed, not after it was restored.
+        mended = self.adapter.mend(self.data_dir)
+        start = self.clock.monotonic()
         mark = self._mark()
         # None of these may differ when the step is taken again.
         facts = {
@@ -366,7 +402,11 @@ class HostEffects:
             "tip_hash": stop.get("tip_hash"),
             "level": check.get("level"),
             "release": {"id": self.old.get("id"), "sha256": self.old.get("sha256"), "path": self.old["path"]},
+            "why": f"rollback point of turn {self.plan.turn_id} of rollout {self.body.get('rollout_id')}",
             "turn_id": self.plan.turn_id,
+            "rollout_id": self.body.get("rollout_id"),
+            "proposal_id": self.body["proof"].get("proposal_id"),
+            "proof_sha256": check.get("proof_sha256"),
             "clean": bool(stop.get("clean")),
             "watermark": watermark.as_dict(mark) if mark else None,
         }
@@ -379,6 +419,7 @@ class HostEffects:
             "bytes": sealed.bytes,
             "clean": facts["clean"],
             "watermark": facts["watermark"],
+            "mended": mended,
             "seconds": round(self.clock.monotonic() - start, 3),
         }
 
@@ -434,14 +475,21 @@ class HostEffects:
         return {"link": self.link, "to": self.new["path"]}
 
     def _do_start(self, context: Context) -> dict[str, t.Any]:
+        sealed = turn.facts(context.records, "freeze")
+        begun = sum(
+            1 for r in context.records if (r.get("kind"), r.get("step"), r.get("way")) == ("begin", "start", turn.FORWARD)
+        )
+        if "mended" in sealed and not self.plan.changes_data and begun == 1:
+            # Nobody has written to the data since they were mended: reading all blocks again would only take time.
+            return {**self._start(context.left(), mend=False), "mended": sealed["mended"]}
         return self._start(context.left())
 
-    def _start(self, patience: float) -> dict[str, t.Any]:
+    def _start(self, patience: float, *, mend: bool = True) -> dict[str, t.Any]:
         """Start the node, unless it runs, with what it forgets while it is down made anew."""
         pid, mended = self.service.state().pid, None
         if pid is None:
             self._alone()
-            mended = self.adapter.mend(self.data_dir)
+            mended = self.adapter.mend(self.data_dir) if mend else None
             pid = self.service.start(patience)
         return {"pid": pid, "ticks": procs.start_ticks(pid), "mended": mended}
 

@@ -358,6 +358,7 @@ def result(plan: Plan, records: t.Sequence[Record]) -> dict[str, t.Any]:
         "steps": timeline(records),
         "sessions": sum(1 for record in records if record.get("kind") == "session"),
         "stop_window_seconds": _window(records, seen),
+        "predicted_stop_window": notes(records, "prepare").get("predicted_stop_window"),
         "freeze_seconds": freeze.get("seconds"),
         "heights": {
             "own_at_stop": stop.get("height"),
@@ -375,8 +376,14 @@ def result(plan: Plan, records: t.Sequence[Record]) -> dict[str, t.Any]:
             "before": facts(records, "freeze").get("watermark") or facts(records, "check").get("watermark"),
             "after": after.get("watermark"),
         },
+        "old_trees": old_trees(records),
         "commit": facts(records, "commit") or None,
     }
+
+
+def old_trees(records: t.Iterable[Record]) -> list[str]:
+    """Trees that restores and migrations of a turn put aside. They are kept until its rollout is finished."""
+    return [str(path) for record in records for path in (record.get("facts") or {}).get("old_trees") or ()]
 
 
 def _window(records: t.Sequence[Record], seen: History) -> float | None:

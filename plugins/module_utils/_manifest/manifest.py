@@ -79,6 +79,8 @@ def recorded(entries: t.Sequence[Entry], kind: str, fields: t.Mapping[str, t.Any
     if key == (None, None):
         return None
     for item in reversed(entries):
+        if kind == "finish" and item.kind != "finish" and item.fields.get("rollout_id") == fields.get("rollout_id"):
+            return None  # it went on after it had been finished, and ends once more
         if item.kind == kind and (item.fields.get("rollout_id"), item.fields.get("turn_id")) == key:
             if canonical.dumps(item.fields) == canonical.dumps(dict(fields)):
                 return item

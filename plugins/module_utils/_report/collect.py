@@ -37,6 +37,14 @@ def stamp(seconds: float | None) -> str:
     return datetime.datetime.fromtimestamp(seconds, tz=datetime.timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
+def foretold(prediction: t.Any) -> str:
+    """What a turn's stop window was predicted to be: ``predicted 3.10 s``; empty where it was not."""
+    if not isinstance(prediction, dict) or prediction.get("seconds") is None:
+        return ""
+    least = "at least " if prediction.get("unknown") else ""
+    return f"predicted {least}{span(prediction['seconds'])}"
+
+
 def span(seconds: float | None) -> str:
     """A time for people: ``0.84 s``, ``42 s``, ``3 min 07 s``."""
     if seconds is None:
@@ -114,6 +122,7 @@ def host_rows(rollout: t.Mapping[str, t.Any]) -> list[JsonDict]:
                 "outcome": str(turn.get("outcome") or "not touched").replace("_", " "),
                 "reason": str(turn.get("reason") or ""),
                 "stop_window": turn.get("stop_window_seconds"),
+                "predicted": foretold(turn.get("predicted_stop_window")),
                 "freeze": turn.get("freeze_seconds"),
                 "drain": max(times) if times else None,
                 "missed": missed.get(key),

@@ -194,7 +194,7 @@ footer { margin-top: 3rem; padding-top: .9rem; border-top: 1px solid var(--line)
 <td class="fit">{{ host.before }}{% if host.after != host.before %} → {{ host.after }}{% endif %}</td>
 <td class="fit {{ {'committed': 'good', 'put back': 'warn', 'failed': 'bad'}.get(host.outcome, '') }}">{{ host.outcome }}</td>
 <td class="num">{{ span(host.drain) }}</td>
-<td class="num">{{ span(host.stop_window) }}</td>
+<td class="num">{{ span(host.stop_window) }}{% if host.predicted %}<br><span class="soft small">{{ host.predicted }}</span>{% endif %}</td>
 <td class="num">{{ span(host.freeze) }}</td>
 <td class="num">{{ '–' if host.missed is none else host.missed }}</td>
 <td>{% if host.snapshot %}<span class="mono">{{ host.snapshot }}</span>

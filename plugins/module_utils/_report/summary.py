@@ -46,7 +46,7 @@ def summary(rollout: t.Mapping[str, t.Any], *, colour: bool = False) -> str:
                 row["after"],
                 row["outcome"],
                 collect.span(row["drain"]),
-                collect.span(row["stop_window"]),
+                collect.span(row["stop_window"]) + (f" ({row['predicted']})" if row["predicted"] else ""),
                 collect.span(row["freeze"]),
                 "–" if row["missed"] is None else str(row["missed"]),
             ]

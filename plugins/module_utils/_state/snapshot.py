@@ -68,6 +68,7 @@ OPEN = "pass-open"
 STILL = ".still-"
 #: The way of copying, where the data directory is a btrfs subvolume: from a snapshot of that.
 SUBVOLUME = "btrfs snapshot"
+TESTED = "tested.json"
 STATS = "seal.json"
 _FINE_TICK = 50_000_000
 _COARSE_TICK = 2_000_000_000
@@ -281,6 +282,36 @@ def hot_copy(
     )
 
 
+class HotFile(t.NamedTuple):
+    """What a hot copy remembers of one name that it copied. ``sha256`` is empty for what isn't a file."""
+
+    root: str
+    path: bytes
+    sha256: str
+    size: int
+    target: str
+
+
+@contextlib.contextmanager
+def hold_hot(spec: SnapshotSpec) -> t.Iterator[tuple[str, list[HotFile]]]:
+    """Keep a hot copy as it is meanwhile, and say where it is and what it holds. Raises InputError where none is whole."""
+    hot = hot_path(spec.snapshots_dir, spec.snapshot_id)
+    if not os.path.isdir(hot):
+        raise InputError(f"there is no hot copy {hot}", path=hot)
+    with files.locked(os.path.join(spec.snapshots_dir, f".{spec.snapshot_id}.lock"), what=f"snapshot {spec.snapshot_id}"):
+        if os.path.exists(os.path.join(hot, OPEN)) or not os.path.exists(os.path.join(hot, HOT)):
+            raise InputError(f"the hot copy {hot} was interrupted; copy again first", path=hot)
+        cache = _load(hot)
+        yield (
+            hot,
+            [
+                HotFile(root, path, known.sha256, known.size, known.target)
+                for root, entries in cache.items()
+                for path, known in sorted(entries.items())
+            ],
+        )
+
+
 def freeze(spec: SnapshotSpec, facts: dict[str, t.Any], *, live: bool = False, patience: float = 60.0) -> Sealed:
     """With the node down: copy what has changed since the hot copy, and seal. Without a hot copy everything is copied.
 
@@ -323,7 +354,7 @@ def freeze(spec: SnapshotSpec, facts: dict[str, t.Any], *, live: bool = False, p
         # Nobody relies on it: it is not worth waiting for the disk while the node is down.
         with open(os.path.join(done, STATS), "wb") as stream:
             stream.write(canonical.dumps({"seconds": seconds}))
-        for name in (HOT, OPEN, ".now"):
+        for name in (HOT, OPEN, TESTED, ".now"):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(os.path.join(done, name))
     return load(done)

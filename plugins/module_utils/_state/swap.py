@@ -28,8 +28,8 @@ from .names import OURS, decode, encode, make_workspace, workspace
 
 MARKER = "swap.json"
 FORMAT = "chainops.swap/1"
-BUILDING, OLD = "new-", "old-"
-_TREES = "trees"
+BUILDING, OLD, GOING = "new-", "old-", "going-"
+TREES = "trees"
 _FILE = ".chainops-"
 
 
@@ -58,7 +58,7 @@ def place(root: str, live: str, kind: str, instance: str, label: str) -> Place:
     if kind == "file":
         folder, name = os.path.split(real)
         return Place(root, real, os.path.join(folder, f".{name}{_FILE}{BUILDING}{label}"), kind)
-    return Place(root, real, os.path.join(workspace(real, instance), _TREES, BUILDING + label, root), kind)
+    return Place(root, real, os.path.join(workspace(real, instance), TREES, BUILDING + label, root), kind)
 
 
 def prepare(places: t.Sequence[Place]) -> None:
@@ -257,12 +257,70 @@ def reap(old_trees: t.Iterable[str]) -> int:
     return count
 
 
+def set_going(old_trees: t.Iterable[str]) -> tuple[list[str], list[str]]:
+    """Take old trees out of the way by renaming, which is quick. Returns which were there, and where the deleting has to be done.
+
+    Raises Refused as ``reap`` does. What an earlier deleting left half done lies in the same places.
+    """
+    paths = [os.path.abspath(path) for path in old_trees]
+    for path in paths:
+        if not is_old(path):
+            raise Refused(f"{path} is not an old tree that a swap put aside; it was left alone", path=path)
+    there = [path for path in paths if os.path.lexists(path)]
+    with storage("take an old tree out of the way"):
+        for path in there:
+            folder, name = os.path.split(path)
+            if _FILE in name:
+                os.unlink(path)
+            elif os.path.lexists(path):
+                # Trees of several roots may lie in one directory: they were put aside together.
+                trees, label = os.path.split(folder)
+                os.rename(folder, os.path.join(trees, GOING + label[len(OLD) :]))
+    folders = sorted({os.path.dirname(os.path.dirname(path)) for path in paths if _FILE not in os.path.basename(path)})
+    return there, folders
+
+
+def going(folders: t.Iterable[str]) -> list[str]:
+    """What lies in these places and is to be deleted."""
+    found: list[str] = []
+    for folder in folders:
+        with contextlib.suppress(FileNotFoundError):
+            found += [os.path.join(folder, name) for name in sorted(os.listdir(folder)) if name.startswith(GOING)]
+    return found
+
+
+def delete_in_background(paths: t.Sequence[str]) -> None:
+    """Delete trees in a process of its own, at the lowest priority; nobody waits for it. Twice at a time does no harm."""
+    if not paths:
+        return
+    child = os.fork()
+    if child:
+        os.waitpid(child, 0)
+        return
+    # From here on nothing may return to the caller's code, whatever happens.
+    try:
+        os.setsid()
+        if os.fork() == 0:
+            nothing = os.open(os.devnull, os.O_RDWR)
+            for handle in range(3):
+                os.dup2(nothing, handle)
+            os.closerange(3, 65536)
+            os.chdir("/")
+            os.nice(19)
+            with idle_io():
+                for path in paths:
+                    with contextlib.suppress(OSError):
+                        delete_tree(path)
+    finally:
+        os._exit(0)
+
+
 def is_old(path: str) -> bool:
     """Does the path have the form of a tree, or a file, that was put aside?"""
     parts = path.split("/")
     if re.fullmatch(r"\..+\.chainops-old-[^/]+", parts[-1]):
         return True
-    return len(parts) > 5 and parts[-5] == OURS.decode() and parts[-3] == _TREES and parts[-2].startswith(OLD)
+    return len(parts) > 5 and parts[-5] == OURS.decode() and parts[-3] == TREES and parts[-2].startswith(OLD)
 
 
 def delete_tree(path: str) -> None:

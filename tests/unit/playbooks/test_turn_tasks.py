@@ -54,6 +54,37 @@ def test_all_of_the_stop_window_is_one_task():
     assert names[drained + 1 : followed] == ["upgrade: Take the turn"]
 
 
+def test_a_rollback_point_is_tested_before_the_drain_and_verified_before_the_next_turn():
+    (turns,) = [play for play in read("playbooks/upgrade.yml") if play["name"] == "Turns"]
+    names = expanded(turns["tasks"])
+    order = [
+        "snapshot: Copy the data while the node runs",
+        "drain: Drain on every gateway",
+        "undrain: Put back on every gateway",
+        "record: Write the turn down",
+        "snapshot: Verify the rollback point, and ship it",
+    ]
+    assert [name for name in names if name in order] == order
+    (hot,), (verified,) = read("roles/snapshot/tasks/main.yml"), read("roles/snapshot/tasks/verified.yml")
+    assert hot["chainops.validator.state_snapshot"]["test"] is True
+    assert "rollout_stop_window_budget" in hot["chainops.validator.state_snapshot"]["stop_window_budget"]
+    options = verified["chainops.validator.state_snapshot"]
+    assert (options["state"], options["deep"]) == ("verified", True) and "ignore_errors" not in verified
+    # A turn that came about is not written down as put back because of what came after it.
+    (written,) = [
+        task for task in read("roles/rollback/tasks/rescue.yml") if task["name"] == "Write down that the turn was put back"
+    ]
+    assert "(record_entry | default({})).entry is not defined" in written["when"]
+
+
+def test_old_trees_go_where_a_rollout_ends():
+    for path in ("roles/record/tasks/finished.yml", "roles/rollback/tasks/clean_up.yml"):
+        reaping = [task for task in read(path) if task.get("chainops.validator.state_restore", {}).get("state") == "reaped"]
+        assert len(reaping) == 1, path
+    for path in ("playbooks/upgrade.yml", "playbooks/rollback.yml"):
+        assert "tasks_from: finished" in (REPO / path).read_text(encoding="utf-8"), path
+
+
 def test_nobody_is_told_anything_that_leaves_out_a_break_glass():
     said = read("roles/announce/vars/main.yml")
     assert said["__announce_text"].startswith("{{ __announce_loudly ~")

@@ -8,14 +8,20 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
+import time
 import typing as t
 
 import pytest
 
 testing = pytest.importorskip("ansible.module_utils.testing")
 
+from ansible_collections.chainops.validator.plugins.module_utils._core import canonical, journal
+from ansible_collections.chainops.validator.plugins.module_utils._host import turn
+from ansible_collections.chainops.validator.plugins.module_utils._host.paths import Home
+from ansible_collections.chainops.validator.plugins.module_utils._state.verify import verify
 from ansible_collections.chainops.validator.plugins.modules import (
     migration_manifest,
     migration_manifest_info,
@@ -214,3 +220,156 @@ def test_the_manifest(host: Host) -> None:
     other = host(migration_manifest_info, instance="n2", state_dir=str(host.base / "state"))
     assert other["valid"] and other["entries"] == []
     assert os.listdir(host.base / "state") == ["n1"]
+
+
+def test_a_hot_copy_is_tested_and_held_against_the_budget(host: Host) -> None:
+    refused = host.snapshot(snapshot_id="s1", test=True, stop_window_budget=0.000001)
+    assert refused["failed"] and "at least" in refused["msg"] and "stop, start unknown" in refused["msg"]
+    hot = host.snapshot(snapshot_id="s1", test=True, stop_window_budget=600, migrations=["0002"])["snapshot"]
+    assert hot["tested"]["files"] == hot["files"] and hot["tested"]["before"] == 0
+    assert hot["predicted_stop_window"]["unknown"] == ["stop", "migrate", "start"]
+    assert hot["predicted_stop_window"]["seconds"] == hot["predicted_freeze_seconds"]
+    again = host.snapshot(snapshot_id="s1", test=True)["snapshot"]
+    assert (again["tested"]["files"], again["tested"]["before"]) == (0, hot["files"])
+    assert "tested" not in host.snapshot(snapshot_id="s1")["snapshot"]
+
+
+def script(host: Host, text: str) -> list[str]:
+    path = host.base / "hook"
+    path.write_text("#!/bin/sh\n" + text)
+    path.chmod(0o755)
+    return [str(path), "{path}", "{id} of {instance}", "{root_sha256}"]
+
+
+def test_a_hook_runs_once_for_each_sealed_snapshot(host: Host) -> None:
+    told = host.base / "told"
+    words = "$CHAINOPS_SNAPSHOT_ID $CHAINOPS_SNAPSHOT_INSTANCE $CHAINOPS_SNAPSHOT_PATH $CHAINOPS_SNAPSHOT_ROOT_SHA256"
+    hook = script(host, f'printf "%s\\n" "$@" "{words}" >> {told}\n')
+    assert "hook" not in host.snapshot(snapshot_id="s1", hook=hook)["snapshot"] and not told.exists()  # hot
+    planned = host.snapshot(True, snapshot_id="s1", phase="sealed", hook=hook)
+    assert planned["snapshot"]["hook"]["changed"] and not told.exists()
+    sealed = host.snapshot(snapshot_id="s1", phase="sealed", hook=hook)["snapshot"]
+    path, root = sealed["path"], sealed["root_sha256"]
+    expected = [path, "s1 of n1", root, f"s1 n1 {path} {root}"]
+    assert sealed["hook"]["changed"] and told.read_text().splitlines() == expected
+    for options in ({"phase": "sealed"}, {"state": "verified"}):
+        for check in (True, False):
+            again = host.snapshot(check, snapshot_id="s1", hook=hook, **options)
+            assert not again["changed"] and not again["snapshot"]["hook"]["changed"]
+    assert told.read_text().splitlines() == expected
+    # Another argument list is another hook; what is remembered of one is not its arguments.
+    assert host.snapshot(state="verified", snapshot_id="s1", hook=[*hook, "password=hunter2"])["changed"]
+    remembered = list(pathlib.Path(path, "hooks").iterdir())
+    assert len(remembered) == 2 and not any("hunter2" in item.read_text() for item in remembered)
+    assert verify(path).ok
+
+
+def test_a_hook_that_fails_is_told_and_the_snapshot_stays(host: Host) -> None:
+    hook = script(host, "echo looking; echo password=hunter2; echo no route to the store; exit 3\n")
+    failed = host.snapshot(snapshot_id="s1", phase="sealed", hook=[*hook, "--key=hunter2"])
+    assert failed["failed"] and "exited 3" in failed["msg"] and "no route to the store" in failed["msg"]
+    assert "the snapshot stays" in failed["msg"] and "hunter2" not in json.dumps(failed["error"]) + failed["msg"]
+    warned = host.snapshot(state="verified", snapshot_id="s1", hook=hook, hook_required=False)
+    assert not warned["changed"] and "no route" in warned["snapshot"]["hook"]["error"] and "no route" in str(warned["warnings"])
+    # It was not remembered as done.
+    assert host.snapshot(state="verified", snapshot_id="s1", hook=script(host, "exit 0\n"))["changed"]
+    late = host.snapshot(state="verified", snapshot_id="s1", hook=[*script(host, "sleep 60\n"), "2"], hook_timeout=0.2)
+    assert late["failed"] and "did not finish in 0.2 s" in late["msg"]
+    # A snapshot that doesn't verify is not shipped.
+    pathlib.Path(warned["snapshot"]["path"], "roots/data/blocks/blocks_0.json").write_text("x")
+    told = host.base / "told"
+    assert "does not verify" in host.snapshot(state="verified", snapshot_id="s1", hook=script(host, f"touch {told}\n"))["msg"]
+    assert not told.exists()
+    for bad, says in ((["restic"], "absolute path"), (["/bin/true", "{ids}"], "unknown placeholder {ids}")):
+        refused = host.snapshot(snapshot_id="s2", phase="sealed", hook=bad)
+        assert refused["failed"] and says in refused["msg"]
+    assert [item["id"] for item in host.snapshots()] == ["s1"]
+
+
+def test_a_snapshot_that_restic_took_away_and_brought_back_is_whole(host: Host) -> None:
+    restic = shutil.which("restic")
+    assert restic, "restic is not installed; tools/setup.sh installs it"
+    (host.data / "odd name\n").write_text("odd")
+    (host.data / "link").symlink_to("schema.json")
+    os.link(host.data / "schema.json", host.data / "same")
+    password = host.base / "password"
+    password.write_text("a secret\n")
+    store, back = host.base / "store", host.base / "back"
+    environment = {**os.environ, "RESTIC_PASSWORD_FILE": str(password), "RESTIC_CACHE_DIR": str(host.base / "cache")}
+
+    def run(*argv: str) -> None:
+        done = subprocess.run([restic, "--repo", str(store), *argv], env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+
+    run("init")
+    options = ["--repo", str(store), "--password-file", str(password), "--cache-dir", str(host.base / "cache")]
+    hook = [restic, *options, "backup", "--tag", "{instance}", "--tag", "{root_sha256}", "{path}"]
+    host.snapshot(snapshot_id="s1")
+    sealed = host.snapshot(snapshot_id="s1", phase="sealed")["snapshot"]
+    shipped = host.snapshot(state="verified", snapshot_id="s1", hook=hook)
+    assert shipped["changed"] and shipped["snapshot"]["hook"]["changed"]
+    assert not host.snapshot(state="verified", snapshot_id="s1", hook=hook)["changed"]
+    run("restore", "latest", "--tag", sealed["root_sha256"], "--target", str(back))
+    verdict = verify(str(back) + sealed["path"], deep=True, expect_root=sealed["root_sha256"])
+    assert verdict.ok and verdict.files == sealed["files"], verdict.problems
+
+
+def took(host: Host, turn_id: str, rollout_id: str, trees: list[str]) -> None:
+    """A turn's journal, as far as it counts here."""
+    paths = Home(host.common["state_dir"], "n1").turn(turn_id)
+    os.makedirs(paths.root)
+    seconds: dict[str, float] = dict.fromkeys(
+        ("check", "prepare", "guard", "stop", "freeze", "restore", "switch", "start", "probe", "commit"), 1.0
+    )
+    undo = dict.fromkeys(("unguard", "start_old", "restore_own", "switch_back", "stop_new"), 1.0)
+    plan = {"format": turn.FORMAT, "turn_id": turn_id, "rollout_id": rollout_id, "direction": "back", "budgets": {"total": 9.0}}
+    plan["steps"] = turn.steps_of("back", seconds, undo, confirm=False)
+    pathlib.Path(paths.plan).write_bytes(canonical.pretty(plan))
+    stamp = {"mono": 1.0, "wall": 1.0, "boot": "b"}
+    with journal.Journal(paths.journal) as log:
+        log.append({"kind": "begin", "step": "restore", "way": "forward", **stamp})
+        facts = {"old_trees": trees}
+        log.append({"kind": "done", "step": "restore", "way": "forward", "facts": facts, "seconds": 1.0, **stamp})
+
+
+def gone(*paths: pathlib.Path) -> None:
+    until = time.monotonic() + 60
+    while any(os.path.lexists(path) for path in paths):
+        assert time.monotonic() < until, f"still there: {paths}"
+        time.sleep(0.02)
+
+
+def test_old_trees_go_when_their_rollout_is_finished(host: Host) -> None:
+    workspace = host.base / "srv/.chainops/n1"
+    host.snapshot(snapshot_id="s1", phase="sealed")
+    trees: dict[str, list[str]] = {}
+    for name in ("r1", "r2", "byhand"):
+        host.data.joinpath("schema.json").write_text('{"level": 9}')
+        host.unit.write_text(f"changed by {name}")
+        trees[name] = host.restore(snapshot_id="s1")["restored"]["old_trees"]
+        assert len(trees[name]) == 2
+    took(host, "t1", "r1", trees["r1"])
+    took(host, "t2", "r2", trees["r2"])
+    assert host.restore(state="reaped")["reaped"] == []
+    host(migration_manifest, instance="n1", state_dir=host.common["state_dir"], entry={"kind": "finish", "rollout_id": "r1"})
+    planned = host.restore(True, state="reaped")
+    assert planned["changed"] and sorted(planned["reaped"]) == sorted(trees["r1"]) and all(map(os.path.lexists, trees["r1"]))
+    done = host.restore(state="reaped")
+    # They are out of the way at once, and gone a little later.
+    assert done["changed"] and done["reaped"] == planned["reaped"] and not any(map(os.path.lexists, trees["r1"]))
+    gone(*(path for path in (workspace / "trees").glob("going-*")))
+    assert not host.restore(state="reaped")["changed"]
+    assert all(map(os.path.lexists, [*trees["r2"], *trees["byhand"]]))
+    refused = host.restore(state="reaped", old_trees=trees["r2"])
+    assert refused["failed"] and "a rollout that is not finished" in refused["msg"] and all(map(os.path.lexists, trees["r2"]))
+    assert "not an old tree" in host.restore(state="reaped", old_trees=[str(host.data)])["msg"] and host.data.exists()
+    # What a deleting that was interrupted left goes with the next one.
+    (workspace / "trees/going-left/data").mkdir(parents=True)
+    assert host.restore(state="reaped", old_trees=trees["byhand"])["changed"]
+    gone(*(path for path in (workspace / "trees").glob("going-*")))
+    assert sorted(os.listdir(workspace / "trees")) == [
+        os.path.basename(os.path.dirname(next(p for p in trees["r2"] if p.endswith("data"))))
+    ]
+    assert host.restore(snapshot_id="s1")["differences"] == []
+    missing = host.restore()
+    assert missing["failed"] and "snapshot_id" in missing["msg"]

@@ -15,9 +15,12 @@ import typing as t
 
 import pytest
 
+from ansible_collections.chainops.validator.plugins.module_utils._chain.registry import adapter
 from ansible_collections.chainops.validator.plugins.module_utils._core import canonical, journal
 from ansible_collections.chainops.validator.plugins.module_utils._core.errors import Busy, InputError, Refused
-from ansible_collections.chainops.validator.plugins.module_utils._host import control, engine_main, install, lock, turn
+from ansible_collections.chainops.validator.plugins.module_utils._host import control, engine_main, install, lock, past, turn
+from ansible_collections.chainops.validator.plugins.module_utils._manifest import manifest
+from ansible_collections.chainops.validator.plugins.module_utils._state import snapshot
 from ansible_collections.chainops.validator.tests.unit.plugins.module_utils._host import world as worlds
 
 
@@ -51,6 +54,12 @@ def test_from_one_release_to_the_next(world: worlds.World) -> None:
     assert result["heights"]["own_at_end"] > result["heights"]["network_at_stop"]
     with open(world.home.turn("t1").result, encoding="utf-8") as stream:
         assert json.load(stream) == result
+    facts = snapshot.load(result["snapshot"]["path"]).facts
+    assert facts["why"] == "rollback point of turn t1 of rollout r1" and facts["rollout_id"] == "r1"
+    assert facts["proposal_id"] == world.proof["proposal_id"] and facts["proof_sha256"] == canonical.digest(world.proof)
+    # It was tested by restoring it before the node was stopped, and nothing of the test is left.
+    tested = next(step for step in result["steps"] if step["name"] == "prepare")["facts"]["tested"]
+    assert tested["files"] > 0 and not os.path.exists(os.path.join(os.path.dirname(result["snapshot"]["path"]), "..", "test"))
 
     # A second call finds it done, with the same turn's id and with another one's.
     request = world.request()
@@ -150,6 +159,37 @@ def test_what_is_wrong_beforehand_stops_nothing(world: worlds.World) -> None:
     assert world.node().state().pid == pid
 
 
+def test_a_stop_that_would_take_longer_than_allowed_does_not_begin(world: worlds.World) -> None:
+    pid = world.node().state().pid
+    policy = {**world.request().policy, "stop_window_budget": 0.000001}
+    result = upgrade(world, policy=policy)
+    assert result["outcome"] == "put_back" and not result["touched"], why(world, result)
+    assert "the node would be down for at least" in result["reason"] and "stop, migrate, start unknown" in result["reason"]
+    assert result["predicted_stop_window"]["parts"]["freeze"] > 0 and result["stop_window_seconds"] is None
+    assert [step["name"] for step in result["steps"]] == ["check", "prepare"]
+    assert world.node().state().pid == pid
+    world.require_whole("old")
+
+
+def test_a_rollback_point_that_would_not_restore_is_found_before_the_stop(world: worlds.World) -> None:
+    pid = world.node().state().pid
+    roots = (snapshot.Root("data", world.data),)
+    spec = snapshot.SnapshotSpec.for_adapter("unit1", "turn-t1", roots, adapter("xai"))
+    hot = snapshot.hot_copy(spec)
+    harmed = os.path.join(hot.path, "roots", "data", "blocks", "quiet.json")
+    with open(os.path.join(world.data, "blocks", "quiet.json"), "wb") as stream:
+        stream.write(b"as it was")
+    os.utime(stream.name, (1, 1))
+    time.sleep(2.1)  # until its times are proof of its content
+    snapshot.hot_copy(spec)
+    with open(harmed, "wb") as stream:
+        stream.write(b"as it is.")
+    result = upgrade(world)
+    assert result["outcome"] == "put_back" and not result["touched"], why(world, result)
+    assert "data/blocks/quiet.json: content differs" in result["reason"]
+    assert world.node().state().pid == pid
+
+
 def test_an_old_token_is_refused_and_another_turn_waits(world: worlds.World) -> None:
     lock.hold(world.home, rollout_id="other", holder="bob", token=5)
     request = world.request()
@@ -208,12 +248,21 @@ def test_there_and_back(world: worlds.World) -> None:
     again = upgrade(world, turn_id="t3")
     assert again["outcome"] == "committed", why(world, again)
     world.require_whole("new")
-    # What restores put aside is gone, the sealed snapshots are not.
+    # Two turns forward tell the third one what to expect; of the way back nobody knew what the restore would take.
+    assert there["predicted_stop_window"]["unknown"] == ["stop", "migrate", "start"]
+    assert back["predicted_stop_window"]["unknown"] == ["migrate"] and back["predicted_stop_window"]["turns"] == 1
+    assert again["predicted_stop_window"]["unknown"] == [] and again["predicted_stop_window"]["turns"] == 2
+    assert again["predicted_stop_window"]["seconds"] == pytest.approx(sum(again["predicted_stop_window"]["parts"].values()))
+    # What the restore put aside is kept until the rollout is finished, or another one takes its turn.
     workspace = os.path.join(os.path.dirname(world.data), ".chainops", "unit1")
-    until = time.monotonic() + 10
-    while os.listdir(os.path.join(workspace, "trees")) and time.monotonic() < until:
-        time.sleep(0.1)
-    assert os.listdir(os.path.join(workspace, "trees")) == []
+    (tree,) = back["old_trees"]
+    assert there["old_trees"] == again["old_trees"] == [] and os.path.isdir(tree)
+    assert past.put_aside(world.home) == {tree: "r1"}
+    assert past.due(world.home) == past.due(world.home, "r1") == [] and past.due(world.home, "r2") == [tree]
+    manifest.append(world.home.manifest, {"kind": "finish", "rollout_id": "r1"})
+    assert past.due(world.home) == [tree]
+    manifest.append(world.home.manifest, {"kind": "upgrade", "rollout_id": "r1", "turn_id": "t9"})
+    assert past.due(world.home) == []
     assert {"turn-t1", "turn-t2", "turn-t3"} <= set(os.listdir(os.path.join(workspace, "snapshots")))
 
 

@@ -333,7 +333,7 @@ class Simulated:
     def rest(self, result: dict[str, t.Any]) -> None:
         pass
 
-    def close(self, result: dict[str, t.Any], leftovers: t.Sequence[str]) -> None:
+    def close(self, result: dict[str, t.Any]) -> None:
         self.schedule.event(self.host)
         self.host.guarded = False
         self.host.open = False
