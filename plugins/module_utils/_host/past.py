@@ -32,7 +32,8 @@ def results(home: Home, limit: int, *, without: str = "") -> list[dict[str, t.An
             raw = files.read_or_none(paths.plan)
             if raw is not None:
                 found.append(turn.result(turn.load(canonical.loads(raw, paths.plan)), journal.read(paths.journal)))
-        except (ChainopsError, OSError):
+        except (ChainopsError, OSError, LookupError, TypeError, ValueError, StopIteration):
+            # Whatever is wrong with it, what it put aside is then nobody's to delete, and this turn can do without.
             continue
     return found
 

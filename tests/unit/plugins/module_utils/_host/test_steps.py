@@ -48,7 +48,7 @@ class Service:
     pid: int | None = None
 
     def state(self) -> State:
-        return State(self.pid, "down")
+        return State(self.pid, self.pid is not None, True, None, None, "down")
 
     def start(self, patience: float) -> int:
         self.pid = os.getpid()
@@ -141,8 +141,14 @@ def test_old_trees_are_named_where_space_is_short(host: Host, tmp_path: t.Any, m
     with open(paths.plan, "wb") as stream:
         stream.write(canonical.pretty({**host.body, "turn_id": "t0", "rollout_id": "r0"}))
     with journal.Journal(paths.journal) as log:
-        log.append({**done("migrate", old_trees=[str(tree)]), "mono": 1.0, "wall": 1.0, "boot": "b"})
+        for record in (begun("migrate"), done("migrate", old_trees=[str(tree)])):
+            log.append({**record, "mono": 1.0, "wall": 1.0, "boot": "b"})
     monkeypatch.setattr(steps.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 1 << 20}))
+    broken = host.world.home.turn("t9")
+    os.makedirs(broken.root)
+    for path in (broken.plan, broken.journal):
+        with open(path, "wb") as stream:
+            stream.write(b"{}")
     problems: list[str] = []
     host.effects._check_space(t.cast(t.Any, None), problems)
     assert "1 old trees of rollout r0 hold 3 MiB" in problems[0]
