@@ -430,6 +430,8 @@ class HostEffects:
         in_place = self.body["policy"]["migrate"] == "in_place"
         if in_place and context.in_doubt:
             raise Refused("the engine died while it migrated in place; the data are restored, not migrated a second time")
+        if context.in_doubt and any(step.from_level is None for step in steps):
+            raise Refused("the engine died while it migrated, and no level says how far it came; the data are restored")
         done = migration.run(
             steps,
             self.data_dir,
