@@ -583,6 +583,7 @@ def measure(work: pathlib.Path, share: float) -> tuple[list[Bench], Limits, list
         bench = Bench(place, own, tree, share, TOOLS)
         found.append(bench)
         bench.run()
+        say(f"so far:\n{bench.table(bounds)}\n")
         shutil.rmtree(place)
     quick = [tool for tool in TOOLS if tool.name in QUICKEST]
     for system in ("xfs", "btrfs"):
@@ -594,4 +595,5 @@ def measure(work: pathlib.Path, share: float) -> tuple[list[Bench], Limits, list
                 bench = Bench(place, system, tree, share, quick)
                 found.append(bench)
                 bench.run()
+                say(f"so far:\n{bench.table(bounds)}\n")
     return found, bounds, left_out
