@@ -68,6 +68,10 @@ options:
     description: How often the directories are gone through at most, with O(phase=hot).
     type: int
     default: 3
+  rate:
+    description: Bytes a second that are read while the node runs, at most, so that it keeps its disk; 0 for as many as there are.
+    type: float
+    default: 0.0
   test:
     description:
       - With O(phase=hot), restore what was copied to a scratch place on the same file system, compare every byte, and delete it
@@ -253,7 +257,8 @@ def spec_of(params: dict[str, t.Any]) -> SnapshotSpec:
     roots = tuple(Root(root["name"], root["path"]) for root in params["roots"])
     if params["data_dir"] and "data" not in {root.name for root in roots}:
         roots += (Root("data", params["data_dir"]),)
-    return SnapshotSpec.for_adapter(params["instance"], params["snapshot_id"] or "none", roots, adapter(params["chain"]))
+    chain = adapter(params["chain"])
+    return SnapshotSpec.for_adapter(params["instance"], params["snapshot_id"] or "none", roots, chain, params["rate"])
 
 
 def look(spec: SnapshotSpec) -> dict[str, t.Any]:
@@ -388,6 +393,7 @@ def main() -> None:
         patience={"type": "float", "default": 60.0},
         freeze_budget={"type": "float"},
         passes={"type": "int", "default": 3, "no_log": False},
+        rate={"type": "float", "default": 0.0},
         test={"type": "bool", "default": False},
         stop_window_budget={"type": "float", "default": 0.0},
         migrations={"type": "list", "elements": "str", "default": []},

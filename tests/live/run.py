@@ -430,6 +430,7 @@ class Live:
         self.say("four hosts, a gateway, and a node of the first release on each host")
         must(playbook("up", str(HERE / "up.yml"), timeout=1800), "the network does not come up")
         self.check("the network makes blocks, one chain", *self.follow(3, 180))
+        self.snapshots()
         before = self.facts("before")
         self.check(
             "every node runs the first release",
@@ -454,6 +455,15 @@ class Live:
             len(clients.own) <= clients.asked / 100,
             clients.own[:10],
         )
+
+    def snapshots(self) -> None:
+        self.say("ten snapshots of the node that mines, each restored and booted")
+        path = WORK / "snapshots.json"
+        run = playbook("snapshots", str(HERE / "snapshots.yml"), "-e", f"live_snapshots_file={path}", timeout=1500)
+        must(run, "the snapshots can't be taken")
+        rounds = json.loads(path.read_text(encoding="utf-8"))
+        accepted = sum(1 for one in rounds if one["ok"])
+        self.check(f"{accepted} of 10 snapshots of a running node are accepted by a node", accepted == len(rounds) == 10, rounds)
 
     def arguments(self, one: dict[str, t.Any]) -> list[str]:
         return ["-e", f"@{WORK / NODES_DIR / 'xai-live-2.release.json'}", "-e", f"rollout_proposal_id=upgrade-{one['id']}"]
