@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import stat
 import typing as t
 
 from .._core.errors import ChainopsError
@@ -26,6 +27,23 @@ _ADVICE = {
 
 class StorageFault(ChainopsError):
     """The file system refused. Fields: errno (symbol), path."""
+
+
+def is_there(path: str | bytes) -> bool:
+    """Is there anything of that name? Where ``os.path`` says no, this raises what the disk said: no answer is not a no."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
+
+
+def is_directory(path: str | bytes) -> bool:
+    """Is there a directory of that name, or a link to one? Raises OSError where that can't be told."""
+    try:
+        return stat.S_ISDIR(os.stat(path).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
 
 
 @contextlib.contextmanager

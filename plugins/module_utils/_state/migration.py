@@ -23,7 +23,7 @@ from .._core.clock import CLOCK
 from .._core.errors import CommandFailed, InputError, IntegrityError, Refused
 from . import swap
 from .copy import apply, copy_seen, hash_seen, method_for, parallel, read_xattrs
-from .fault import storage
+from .fault import is_directory, is_there, storage
 from .kernel import sync_file_system
 from .names import DATA, Patterns, check_instance, encode
 from .scan import DIRECTORY, FILE, SYMLINK, Found, join, scan
@@ -138,6 +138,7 @@ def level(data_dir: str, adapter: ChainAdapter) -> int | None:
     return adapter.storage_level(data_dir)
 
 
+@storage("migrate")
 def run(
     steps: t.Sequence[MigrationStep],
     data_dir: str,
@@ -196,7 +197,7 @@ def scratch_copy(data_dir: str, scratch: str, adapter: ChainAdapter) -> str:
     """A copy, without keys, of a data directory that is not in use. Returns its path, ``<scratch>/data``."""
     _unused(adapter, data_dir)
     with storage(f"copy {data_dir}"):
-        if os.path.lexists(scratch) and (not os.path.isdir(scratch) or os.listdir(scratch)):
+        if is_there(scratch) and (not is_directory(scratch) or os.listdir(scratch)):
             raise Refused(f"{scratch} is not empty; a rehearsal needs a directory of its own", path=scratch)
         os.makedirs(scratch, 0o755, exist_ok=True)
         target = os.path.join(os.path.realpath(scratch), DATA)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import fnmatch
 import os
 import re
+import stat
 import typing as t
 
 from .._core.errors import InputError, Refused
@@ -129,7 +130,7 @@ def make_workspace(path: str, mode: int = 0o711) -> str:
             os.mkdir(step, mode if last else 0o711)
         except FileExistsError:
             found = os.lstat(step)
-            if not os.path.isdir(step) or os.path.islink(step) or found.st_uid != os.geteuid():
+            if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
                 raise Refused(
                     f"{step} is not a directory of ours (owner {found.st_uid}); remove it or run as its owner", path=step
                 ) from None

@@ -21,7 +21,7 @@ from .._core.clock import CLOCK
 from .._core.errors import Busy, InputError, IntegrityError, Refused
 from . import sealed, swap, watermark
 from .copy import COPY, Gone, apply, copy_seen, method_for, parallel, read_xattrs
-from .fault import storage
+from .fault import is_directory, is_there, storage
 from .kernel import can_clone, sync_file_system
 from .names import DATA, Patterns, decode, encode
 from .retention import in_use
@@ -76,6 +76,7 @@ class Scratch:
         return dataclasses.asdict(self)
 
 
+@storage("restore a snapshot")
 def restore(
     snapshot_path: str,
     roots: t.Sequence[Root],
@@ -141,6 +142,7 @@ def restore(
     return _restored(done, CLOCK.monotonic() - start)
 
 
+@storage("look for an interrupted swap")
 def pending(data_dir: str, instance: str) -> str | None:
     """The id of the snapshot (or ``migration``) whose exchange was begun and not finished, or None."""
     marker = swap.pending(data_dir, instance)
@@ -149,6 +151,7 @@ def pending(data_dir: str, instance: str) -> str | None:
     return str(marker["note"].get("snapshot_id") or marker["note"].get("kind") or "?")
 
 
+@storage("finish an interrupted swap")
 def finish(data_dir: str, instance: str, *, locked: bool = False) -> Restored | None:
     """Finish an exchange that was interrupted. None when there is nothing to finish. Call it before the node is started."""
     start = CLOCK.monotonic()
@@ -159,6 +162,7 @@ def finish(data_dir: str, instance: str, *, locked: bool = False) -> Restored | 
     return None if done is None else _restored(done, CLOCK.monotonic() - start)
 
 
+@storage("restore a snapshot")
 def restore_to(snapshot_path: str, target: str, adapter: ChainAdapter, expect: t.Mapping[str, t.Any] | None = None) -> Scratch:
     """A test restore, verified byte by byte, into a directory that is missing or empty: ``<target>/<root>``.
 
@@ -168,7 +172,7 @@ def restore_to(snapshot_path: str, target: str, adapter: ChainAdapter, expect: t
     manifest = _sealed(snapshot_path, expect or {})
     target = os.path.abspath(target)
     with storage(f"restore to {target}"), in_use(snapshot_path):
-        if os.path.lexists(target) and (not os.path.isdir(target) or os.listdir(target)):
+        if is_there(target) and (not is_directory(target) or os.listdir(target)):
             raise Refused(f"{target} is not empty; a test restore needs a directory of its own", path=target)
         os.makedirs(target, 0o755, exist_ok=True)
         paths = {str(root["name"]): os.path.join(target, str(root["name"])) for root in manifest.header["roots"]}
@@ -187,6 +191,7 @@ def restore_to(snapshot_path: str, target: str, adapter: ChainAdapter, expect: t
     return Scratch(header["snapshot_id"], manifest.root_sha256, paths, header["files"], header["bytes"], seconds, methods[0])
 
 
+@storage("compare with a snapshot")
 def differences(
     snapshot_path: str,
     roots: t.Sequence[Root],
@@ -249,7 +254,7 @@ def _sealed(snapshot_path: str, expect: t.Mapping[str, t.Any]) -> Manifest:
 
 
 def _unused(adapter: ChainAdapter, data: str) -> None:
-    if not os.path.isdir(data):
+    if not is_directory(data):
         return
     pid = adapter.lock_holder(data)
     if pid is not None:
@@ -268,10 +273,10 @@ def _places(manifest: Manifest, roots: t.Sequence[Root], instance: str, only: t.
         )
     label = f"{manifest.header['snapshot_id']}-{secrets.token_hex(4)}"
     for root in wanted:
-        there = os.path.lexists(root.path)
-        if there and os.path.isdir(root.path) != (kinds[root.name] == DIRECTORY):
+        there = is_there(root.path)
+        if there and is_directory(root.path) != (kinds[root.name] == DIRECTORY):
             raise Refused(f"root {root.name} ({root.path}) is not a {kinds[root.name]} any more", root=root.name, path=root.path)
-        if not there and not os.path.isdir(os.path.dirname(root.path)):
+        if not there and not is_directory(os.path.dirname(root.path)):
             raise InputError(f"root {root.name}: {os.path.dirname(root.path)} does not exist", root=root.name)
     return [swap.place(root.name, root.path, kinds[root.name], instance, label) for root in wanted]
 
@@ -281,7 +286,7 @@ def _room(manifest: Manifest, places: t.Sequence[Place]) -> None:
     need: dict[int, list[t.Any]] = {}
     for item in places:
         folder = item.staged
-        while not os.path.isdir(folder):
+        while not is_directory(folder):
             folder = os.path.dirname(folder)
         entry = need.setdefault(os.stat(folder).st_dev, [folder, 0, 0])
         entries = of_root(manifest, item.root)
@@ -365,7 +370,7 @@ def _build(snapshot_path: str, manifest: Manifest, root: str, target: str, adapt
 def _keep_live(item: Place, never: Patterns) -> tuple[str, ...]:
     """Take keys, identity and signing state over from the live data directory into the new tree. Returns their names."""
     live, staged = os.fsencode(item.live), os.fsencode(item.staged)
-    if not os.path.isdir(live):
+    if not is_directory(live):
         return ()
     seen = scan(live)
     by_path = {entry.path: entry for entry in seen.kept}
@@ -374,7 +379,7 @@ def _keep_live(item: Place, never: Patterns) -> tuple[str, ...]:
     for entry in ours:
         parent = entry.path.rpartition(b"/")[0]
         for folder in _above(parent):
-            if os.path.lexists(join(staged, folder)):
+            if is_there(join(staged, folder)):
                 touched.setdefault(folder, found(folder, os.lstat(join(staged, folder))))
             else:
                 os.mkdir(join(staged, folder), 0o700)
@@ -382,7 +387,7 @@ def _keep_live(item: Place, never: Patterns) -> tuple[str, ...]:
     links = hard_links(ours)
     for entry in ours:
         source, target = join(live, entry.path), join(staged, entry.path)
-        if os.path.lexists(target) and entry.type != DIRECTORY:
+        if is_there(target) and entry.type != DIRECTORY:
             os.unlink(target)
         if entry.type == DIRECTORY:
             with contextlib.suppress(FileExistsError):
@@ -412,7 +417,7 @@ def _above(folder: bytes) -> list[bytes]:
 def _raise_watermark(adapter: ChainAdapter, item: Place, manifest: Manifest, floor: Watermark | None) -> Watermark | None:
     """Write the highest known watermark into the new tree. Raises IntegrityError when the live one can't be read."""
     try:
-        live = adapter.read_watermark(item.live) if os.path.isdir(item.live) else None
+        live = adapter.read_watermark(item.live) if is_directory(item.live) else None
     except IntegrityError as exc:
         raise IntegrityError(
             f"the live signing state can't be read, so it can't be kept from going down: {exc.message}. Find out from "

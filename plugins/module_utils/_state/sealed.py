@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
+import itertools
 import os
 import re
 import typing as t
@@ -207,7 +208,7 @@ def read(path: str) -> Manifest:
         ended = False
         # A hundred thousand entries as they are parsed take more memory than all else: a few at a time.
         while not ended:
-            lines = [line for line in (stream.readline(_LONGEST) for dummy in range(_AT_ONCE)) if line]
+            lines = list(itertools.islice(iter(lambda: stream.readline(_LONGEST), b""), _AT_ONCE))
             ended = not lines or lines[-1] == _LAST
             texts = [line.rstrip(b"\n").rstrip(b",") for line in lines if line != _LAST]
             values = canonical.loads(b"[" + b",".join(texts) + b"]", what)

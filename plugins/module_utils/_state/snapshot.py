@@ -32,7 +32,7 @@ from .._core.clock import CLOCK
 from .._core.errors import InputError, IntegrityError, Refused
 from . import sealed
 from .copy import Copied, Gone, Pace, append_seen, apply, copy_seen, hash_seen, method_for, parallel, read_xattrs
-from .fault import storage
+from .fault import is_directory, is_there, storage
 from .kernel import BTRFS_LEFT_OUT, delete_subvolume, rename_new, snapshot_subvolume, sync_file_system
 from .names import (
     DATA,
@@ -227,6 +227,7 @@ def hot_path(snapshots: str, snapshot_id: str) -> str:
     return os.path.join(snapshots, "hot-" + check_id(snapshot_id))
 
 
+@storage("read a snapshot")
 def load(path: str) -> Sealed:
     """Read what a sealed snapshot says of itself. Raises IntegrityError when there is no sealed snapshot."""
     header, root_sha256 = sealed.read_header(os.path.join(path, NAME))
@@ -244,6 +245,7 @@ def load(path: str) -> Sealed:
     )
 
 
+@storage("copy a snapshot")
 def hot_copy(
     spec: SnapshotSpec, progress: Progress | None = None, *, passes: int = 3, budget: float | None = None
 ) -> HotSnapshot:
@@ -312,6 +314,7 @@ def hold_hot(spec: SnapshotSpec) -> t.Iterator[tuple[str, list[HotFile]]]:
         )
 
 
+@storage("freeze a snapshot")
 def freeze(spec: SnapshotSpec, facts: dict[str, t.Any], *, live: bool = False, patience: float = 60.0) -> Sealed:
     """With the node down: copy what has changed since the hot copy, and seal. Without a hot copy everything is copied.
 
@@ -327,7 +330,7 @@ def freeze(spec: SnapshotSpec, facts: dict[str, t.Any], *, live: bool = False, p
     except (TypeError, ValueError) as exc:
         raise InputError(f"the facts of snapshot {spec.snapshot_id} are not plain JSON: {exc}") from exc
     done = sealed_path(spec.snapshots_dir, spec.snapshot_id)
-    if os.path.isdir(done):
+    if is_directory(done):
         _same_roots(spec, done)
         return load(done)
     with _working(spec) as (roots, hot, method), storage(f"freeze snapshot {spec.snapshot_id}"):
@@ -392,11 +395,11 @@ def _working(spec: SnapshotSpec) -> t.Iterator[tuple[tuple[Root, ...], str, str]
     roots = resolve(spec.roots)
     hot = hot_path(spec.snapshots_dir, spec.snapshot_id)
     for root in roots:
-        if not os.path.exists(root.path):
+        if not is_there(root.path):
             raise InputError(f"root {root.name}: {root.path} does not exist", root=root.name, path=root.path)
         if os.path.realpath(spec.snapshots_dir).startswith(root.path + "/") and f"{root.path}/.chainops/" not in f"{hot}/":
             raise InputError(f"snapshots would be kept inside root {root.name} ({root.path}); keep them outside", root=root.name)
-    if os.path.isdir(sealed_path(spec.snapshots_dir, spec.snapshot_id)):
+    if is_directory(sealed_path(spec.snapshots_dir, spec.snapshot_id)):
         raise Refused(
             f"snapshot {spec.snapshot_id} is sealed already; take a new one under another id", snapshot_id=spec.snapshot_id
         )
@@ -532,7 +535,7 @@ def _run_pass(
     opened = os.path.join(hot, OPEN)
     known = _load(hot)
     # An interrupted pass may have left, or taken away, names that the cache knows nothing about.
-    unsure = os.path.exists(opened) or not known
+    unsure = is_there(opened) or not known
     os.close(os.open(opened, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
     began = time.monotonic()
     scans = _scan_all(spec, roots)
@@ -720,7 +723,7 @@ def hard_links(kept: t.Sequence[Found]) -> dict[bytes, bytes]:
 
 def _clear_tree(target: bytes, current: dict[bytes, str]) -> list[bytes]:
     """Open up what an earlier, interrupted pass left, and say what of it has to go."""
-    if not os.path.lexists(target):
+    if not is_there(target):
         return []
     stale: list[bytes] = []
     stack = [b""]

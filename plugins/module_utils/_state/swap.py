@@ -22,7 +22,7 @@ import typing as t
 
 from .._core import canonical, files
 from .._core.errors import IntegrityError, Refused
-from .fault import storage
+from .fault import is_there, storage
 from .kernel import exchange, idle_io, mount_points, rename_new
 from .names import OURS, decode, encode, make_workspace, workspace
 
@@ -221,10 +221,10 @@ def _retire(item: Place) -> str:
     old = _old_name(item.staged, item.kind)
     before = item.staged if item.kind == "file" else os.path.dirname(item.staged)
     after = old if item.kind == "file" else os.path.dirname(old)
-    if os.path.lexists(before):
+    if is_there(before):
         os.rename(before, after)
         files.fsync_dir(os.path.dirname(after))
-    return old if os.path.lexists(old) else ""
+    return old if is_there(old) else ""
 
 
 def _old_name(staged: str, kind: str) -> str:
@@ -247,7 +247,7 @@ def reap(old_trees: t.Iterable[str]) -> int:
     count = 0
     with storage("delete an old tree"), idle_io():
         for path in paths:
-            if not os.path.lexists(path):
+            if not is_there(path):
                 continue
             delete_tree(path)
             count += 1

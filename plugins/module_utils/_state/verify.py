@@ -12,7 +12,7 @@ import typing as t
 from .._core.errors import ChainopsError
 from . import sealed
 from .copy import Gone, clean_mode, has_hole, hash_seen, parallel, read_xattrs
-from .fault import storage
+from .fault import is_there, storage
 from .names import Patterns, decode, encode
 from .scan import DIRECTORY, FILE, SYMLINK, Found, join, scan
 from .sealed import Entry, Manifest
@@ -43,7 +43,8 @@ def verify(path: str, deep: bool = True, expect_root: str | None = None) -> Verd
     because the answer is no.
     """
     try:
-        manifest = sealed.read(os.path.join(path, sealed.NAME))
+        with storage(f"read snapshot {path}"):
+            manifest = sealed.read(os.path.join(path, sealed.NAME))
     except ChainopsError as exc:
         return Verdict(False, (exc.message,), 0, 0, "", {}, deep)
     problems: list[str] = []
@@ -75,7 +76,7 @@ def compare(where: bytes, entries: t.Sequence[Entry], *, deep: bool, ignore: Pat
     Raises OSError when the tree can't be read.
     """
     name = entries[0].root
-    if not os.path.lexists(where):
+    if not is_there(where):
         return [f"{name}: missing"]
     if os.path.islink(where):
         return [f"{name}: is a symbolic link"]
