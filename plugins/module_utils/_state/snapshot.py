@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import itertools
 import json
 import os
@@ -679,7 +680,9 @@ class _RootPass:
         try:
             text = os.readlink(path)
         except OSError as exc:
-            raise Gone from exc
+            if exc.errno in (errno.ENOENT, errno.ENOTDIR, errno.EINVAL):
+                raise Gone from exc
+            raise
         with contextlib.suppress(FileNotFoundError):
             os.unlink(target)
         os.symlink(text, target)
