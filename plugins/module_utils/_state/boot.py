@@ -35,6 +35,11 @@ TAIL = 2000
 _STOP, _SPARE = 20.0, 30.0
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
+_CUT_OFF = (
+    "a booted copy must be cut off from every network, which takes root, in a container with CAP_SYS_ADMIN and CAP_NET_ADMIN "
+    "(or leave the boot out)"
+)
+
 Json = t.Dict[str, t.Any]
 
 
@@ -112,7 +117,7 @@ def boot(what: Boot, data_dir: str, adapter: ChainAdapter) -> Booted:
     if not what.argv:
         raise InputError("no command to boot the node with")
     if os.geteuid() != 0:
-        raise Refused("a booted copy must be cut off from every network, which takes root; become root")
+        raise Refused(f"{_CUT_OFF}: become root")
     # As before each start in a turn: what a running node left half written is made whole.
     adapter.mend(data_dir)
     whole = what.timeout + sum(command.timeout for command in what.commands) + _STOP + _SPARE
@@ -161,8 +166,9 @@ def _apart(what: Boot, data_dir: str, adapter: ChainAdapter, out: int) -> None:
     """In the first fork: leave the namespaces; in the second, which is the first process of the new ones: do it."""
     try:
         own_namespaces()
+        _loopback_up()
     except OSError as exc:
-        _say(out, {"error": f"can't cut the rehearsal off from the network: {exc.strerror}"})
+        _say(out, {"error": f"{_CUT_OFF}: {exc.strerror}"})
         return
     first = os.fork()
     if first:
@@ -172,7 +178,6 @@ def _apart(what: Boot, data_dir: str, adapter: ChainAdapter, out: int) -> None:
     try:
         # Seen from in there, the parent is nobody.
         die_with(0)
-        _loopback_up()
         _say(out, _rehearse(what, data_dir, adapter).as_dict())
     except BaseException as exc:  # whatever it was, somebody waits for an answer
         _say(out, {"error": f"the rehearsal broke: {type(exc).__name__}: {exc}"})
