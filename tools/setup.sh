@@ -82,7 +82,7 @@ setup_python() {
     # One of them ships a snapshot with it.
     command -v restic >/dev/null || apt_install restic
     # They make a disk fail by a small library of their own.
-    command -v cc >/dev/null && echo '#include <stdio.h>' | cc -E - >/dev/null 2>&1 || apt_install gcc libc6-dev
+    echo '#include <stdio.h>' | cc -E - >/dev/null 2>&1 || apt_install gcc libc6-dev
     say "making .cache/venv with $("$python" --version)"
     local pip_log=$cache/venv.log
     "$cache/uv/bin/uv" venv --quiet --clear --python "$python" "$cache/venv"
