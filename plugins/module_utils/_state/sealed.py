@@ -11,6 +11,7 @@ goes up as it is (the tree of RFC 6962). The header holds the tree's root, the c
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import dataclasses
 import hashlib
@@ -19,9 +20,9 @@ import os
 import typing as t
 
 from .._core import canonical
-from .._core.errors import IntegrityError
+from .._core.errors import InputError, IntegrityError
 from .copy import clean_mode
-from .names import check_root, decode, encode
+from .names import check_id, check_instance, check_root, decode, encode
 from .scan import DIRECTORY, FILE, SYMLINK, Found
 
 FORMAT = "chainops.snapshot/1"
@@ -106,23 +107,34 @@ def parse_entry(value: t.Any) -> Entry:
         mode = int(value["mode"], 8)
         if mode != clean_mode(value["type"], mode):
             raise ValueError(f"mode {value['mode']} has bits that are never kept")
+        xattrs = dict(value.get("xattrs", {}))
+        for data in xattrs.values():
+            base64.b64decode(data, validate=True)
         return Entry(
             str(value["root"]),
             path,
             value["type"],
-            int(value.get("size", 0)),
+            _number(value, "size", 0, 2**63 - 1) if value["type"] == FILE else 0,
             mode,
-            int(value["uid"]),
-            int(value["gid"]),
-            int(value["mtime_ns"]),
+            _number(value, "uid", 0, 2**32 - 2),
+            _number(value, "gid", 0, 2**32 - 2),
+            _number(value, "mtime_ns", -(2**63), 2**63 - 1),
             str(value.get("sha256", "")),
             str(value.get("target", "")),
             str(value.get("link", "")),
             bool(value.get("sparse", False)),
-            dict(value.get("xattrs", {})),
+            xattrs,
         )
     except (KeyError, TypeError, ValueError, AttributeError) as exc:
         raise IntegrityError(f"snapshot manifest: an entry is not valid: {exc}") from exc
+
+
+def _number(value: t.Mapping[str, t.Any], name: str, least: int, most: int) -> int:
+    """A whole number that the kernel takes."""
+    number = value[name]
+    if number.__class__ is not int or not least <= number <= most:
+        raise ValueError(f"{name} is {number!r}")
+    return int(number)
 
 
 def leaf(line: bytes) -> bytes:
@@ -205,8 +217,6 @@ def read(path: str) -> Manifest:
 def _structure(path: str, header: Header, entries: t.Sequence[Entry]) -> None:
     """Every name once, below directories that are entries themselves: nothing can be written through a link, or outside."""
     kinds: dict[tuple[str, bytes], Entry] = {}
-    for root in header["roots"]:
-        check_root(str(root["name"]))
     roots = {str(root["name"]): str(root["kind"]) for root in header["roots"]}
     for entry in entries:
         parent = kinds.get((entry.root, entry.path.rpartition(b"/")[0]))
@@ -247,6 +257,22 @@ def _head(path: str, line: bytes) -> Header:
 def _header(path: str, header: t.Any) -> Header:
     if not isinstance(header, dict) or header.get("format") != FORMAT or not isinstance(header.get("roots"), list):
         raise IntegrityError(f"snapshot manifest {path} is not in the format {FORMAT}", path=path)
+    try:
+        # They become parts of paths.
+        check_id(header["snapshot_id"])
+        check_instance(header["instance"])
+        names = [check_root(root["name"]) for root in header["roots"]]
+        kinds = {root["kind"] for root in header["roots"]}
+        if not names or len(set(names)) != len(names) or not kinds <= {FILE, DIRECTORY}:
+            raise ValueError("its roots are not usable")
+        if not isinstance(header["facts"], dict):
+            raise ValueError("its facts are not a mapping")
+        for count in ("files", "bytes", "entries"):
+            _number(header, count, 0, 2**63 - 1)
+        if not all(isinstance(header[name], str) for name in ("method", "created")):
+            raise ValueError("its texts are not text")
+    except (KeyError, TypeError, ValueError, InputError) as exc:
+        raise IntegrityError(f"snapshot manifest {path}: the header is not valid: {exc}", path=path) from exc
     return header
 
 
