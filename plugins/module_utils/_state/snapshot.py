@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import itertools
 import json
 import os
@@ -614,6 +615,8 @@ class _RootPass:
         try:
             text = os.readlink(path)
         except OSError as exc:
+            if exc.errno not in (errno.ENOENT, errno.ENOTDIR, errno.EINVAL):
+                raise
             raise Gone from exc
         with contextlib.suppress(FileNotFoundError):
             os.unlink(target)
