@@ -79,7 +79,7 @@ setup_python() {
     # Unit tests sign approvals with it.
     command -v ssh-keygen >/dev/null || apt_install openssh-client
     # They make a disk fail by a small library of their own.
-    command -v cc >/dev/null && echo '#include <stdio.h>' | cc -E - >/dev/null 2>&1 || apt_install gcc libc6-dev
+    echo '#include <stdio.h>' | cc -E - >/dev/null 2>&1 || apt_install gcc libc6-dev
     say "making .cache/venv with $("$python" --version)"
     local pip_log=$cache/venv.log
     "$cache/uv/bin/uv" venv --quiet --clear --python "$python" "$cache/venv"

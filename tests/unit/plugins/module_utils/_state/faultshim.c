@@ -292,7 +292,7 @@ int ioctl(int handle, unsigned long request, ...)
     return real(handle, request, argument);
 }
 
-/* Looking: what a directory holds, and what a name is. */
+/* Looking at what a name is. To list a directory is to read it. */
 #define LOOKS(name, kind) BY_NAME(LOOK, int, name, (const char *path, struct kind *info), (path, info), TYPES(const char *, struct kind *))
 #define LOOKS_AT(name, kind) \
     BY_FOLDER(LOOK, int, name, (int folder, const char *path, struct kind *info, int flags), (folder, path, info, flags), \
@@ -311,7 +311,7 @@ LOOKS_THROUGH(fstat64, stat64)
     struct kind *name(DIR *folder) { \
         REAL(struct kind *, name, DIR *); \
         char path[PATH_MAX]; \
-        if (atomic_load(&armed) && fails(LOOK, #name, where_of(dirfd(folder), path), "")) return NULL; \
+        if (atomic_load(&armed) && fails(READ, #name, where_of(dirfd(folder), path), "")) return NULL; \
         return real(folder); \
     }
 LISTS(readdir, dirent)
