@@ -165,7 +165,11 @@ def test_where_other_threads_run_nothing_is_forked() -> None:
 
 
 @pytest.mark.parametrize("error", [OSError(errno.EIO, "broken", "/a/name"), Refused("it moved", path="/a/name"), copy.Gone()])
-def test_an_error_in_a_fork_is_raised_here(error: Exception) -> None:
+def test_an_error_in_a_fork_is_raised_here(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    children: list[int] = []
+    real = os.fork
+    monkeypatch.setattr(os, "fork", lambda: (children.append(real()), children[-1])[1])
+
     def work(item: int) -> int:
         if item == copy._MANY + 3:
             raise error
@@ -174,8 +178,10 @@ def test_an_error_in_a_fork_is_raised_here(error: Exception) -> None:
     with pytest.raises(type(error)) as caught:
         list(copy.parallel(work, _many(copy._MANY * 2), lambda item: 1))
     assert str(caught.value) == str(error) and getattr(caught.value, "fields", {}) == getattr(error, "fields", {})
-    with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
+    assert len(children) == copy.THREADS
+    for child in children:
+        with pytest.raises(ProcessLookupError):
+            os.kill(child, 0)
 
 
 def test_a_fork_that_is_ended_from_outside_is_an_error() -> None:
