@@ -101,7 +101,7 @@ setup_link() {
 setup_hosts() {
     [ "$(uname -s)" = Linux ] || die "the devnet's hosts are Linux containers with systemd: use a Linux machine (Debian or Ubuntu, as root)"
     [ "$(id -u)" = 0 ] || die "the devnet makes containers with their own network and systemd: run as root (sudo -E make ...)"
-    apt_install podman runc netavark aardvark-dns mmdebstrap debian-archive-keyring iptables openssh-client ca-certificates btrfs-progs
+    apt_install podman runc netavark aardvark-dns mmdebstrap debian-archive-keyring iptables openssh-client ca-certificates btrfs-progs xfsprogs
 }
 
 # What is missing is left out of the bench, which says so.

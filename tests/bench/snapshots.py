@@ -13,6 +13,7 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import json
 import math
@@ -35,6 +36,7 @@ from ansible_collections.chainops.validator.plugins.module_utils._state import c
 from ansible_collections.chainops.validator.plugins.module_utils._state.kernel import sync_file_system
 from ansible_collections.chainops.validator.plugins.module_utils._state.restore import restore
 from ansible_collections.chainops.validator.plugins.module_utils._state.snapshot import (
+    Memory,
     Root,
     SnapshotSpec,
     freeze,
@@ -158,6 +160,9 @@ class _NoHash:
     def update(self, data: object) -> None:
         pass
 
+    def copy(self) -> _NoHash:
+        return self
+
     def hexdigest(self) -> str:
         return "0" * 64
 
@@ -165,7 +170,8 @@ class _NoHash:
 def engine(work: str, data: str, snapshot_id: str) -> int:
     """One thing the engine does, in a process of its own: prints how long it took, and the most memory it had.
 
-    The interpreter's start is not counted: a turn's process is there before the node stops.
+    The interpreter's start is not counted: a turn's process is there before the node stops. Who creates also freezes, as in a
+    turn, once a line on standard input says that the node is down.
     """
     roots = (Root("data", data),)
     chain = adapter("xai")
@@ -173,14 +179,22 @@ def engine(work: str, data: str, snapshot_id: str) -> int:
     path = sealed_path(spec.snapshots_dir, snapshot_id)
     if work == "unhashed":
         engine_copy.hashlib = types.SimpleNamespace(sha256=_NoHash)  # type: ignore[assignment]
+    memory: Memory[t.Any] = Memory()
     works: dict[str, t.Callable[[], t.Any]] = {
-        "create": lambda: hot_copy(spec, passes=1),
+        "create": lambda: hot_copy(spec, passes=1, memory=memory),
         "unhashed": lambda: hot_copy(spec, passes=1),
-        "freeze": lambda: freeze(spec, {"chain_id": "bench"}),
+        "freeze": lambda: freeze(spec, {"chain_id": "bench"}, memory=memory),
         "verify": lambda: verify(path),
         "restore": lambda: restore(path, roots, chain, {"chain_id": "bench"}),
     }
-    seconds, result = clocked(works[work])
+    tell(work, works[work])
+    if work == "create" and sys.stdin.readline():
+        tell("freeze", works["freeze"])
+    return 0
+
+
+def tell(work: str, does: t.Callable[[], t.Any]) -> None:
+    seconds, result = clocked(does)
     if work == "verify" and not result.ok:
         raise Failure(f"the snapshot does not verify: {result.problems[0]}")
     # Of this program alone: getrusage also counts what the process had before exec, which is its parent's.
@@ -192,8 +206,7 @@ def engine(work: str, data: str, snapshot_id: str) -> int:
         "swap_seconds": getattr(result, "swap_seconds", 0.0),
         "predicted": getattr(result, "predicted_freeze_seconds", 0.0),
     }
-    print(json.dumps(found))
-    return 0
+    print(json.dumps(found), flush=True)
 
 
 # --- theirs ---------------------------------------------------------------------------------------------------------------
@@ -357,17 +370,31 @@ class Bench:
             elif not path.is_dir():
                 path.unlink()
 
-    def engine(self, work: str, snapshot_id: str, *, cold: bool = True) -> float:
-        if cold:
-            self.forget()
+    def engine(self, work: str, snapshot_id: str, between: t.Callable[[], None] | None = None) -> list[float]:
+        """Seconds of one thing that the engine does; ``between`` it and the freeze of the same process."""
+        self.forget()
         words = [sys.executable, str(pathlib.Path(__file__).with_name("run.py")), "--engine", work, str(self.data), snapshot_id]
-        answer = json.loads(run(words, self.where))
-        self.memory = max(self.memory, answer["peak_bytes"])
-        self.method = answer["method"] if work == "create" else self.method
-        self.swap = max(self.swap, answer["swap_seconds"])
+        with subprocess.Popen(
+            words, cwd=self.where, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as process:
+            assert process.stdin and process.stdout and process.stderr
+            lines = [process.stdout.readline()]
+            if between is not None and lines[0]:
+                between()
+                process.stdin.write("down\n")
+                process.stdin.flush()
+                lines.append(process.stdout.readline())
+            process.stdin.close()
+            problem = process.stderr.read()
+        if process.returncode or not all(lines):
+            raise Failure(f"{' '.join(words)}: exit status {process.returncode}: {' '.join(problem.split())[-400:]}")
+        answers = [json.loads(line) for line in lines]
+        for answer in answers:
+            self.memory = max(self.memory, answer["peak_bytes"])
+            self.swap = max(self.swap, answer["swap_seconds"])
         if work == "create":
-            self.predicted[snapshot_id] = answer["predicted"]
-        return float(answer["seconds"])
+            self.method, self.predicted[snapshot_id] = answers[0]["method"], answers[0]["predicted"]
+        return [float(answer["seconds"]) for answer in answers]
 
     def take_ours(self) -> None:
         """For each churn: hot copy, change, freeze with the caches as a turn finds them; and once more with cold ones."""
@@ -376,24 +403,29 @@ class Bench:
         def note(what: str, seconds: float) -> None:
             found.setdefault(what, []).append(seconds)
 
+        def stop(churn: float, cold: bool) -> None:
+            self.tree.change(self.data, self.rng, churn)
+            if cold:
+                self.forget()
+
         for number, (churn, cold) in enumerate([*((churn, False) for churn in CHURN), (USUAL, True)]):
             name = f"s{number}"
             say(f"{self.system}, {self.tree.name}: chainops, {churn:.0%} changed{', cold' if cold else ''}")
-            note("create", self.engine("create", name))
-            self.tree.change(self.data, self.rng, churn)
-            note("freeze, cold" if cold else f"freeze {churn:.0%}", self.engine("freeze", name, cold=cold))
+            created, frozen = self.engine("create", name, functools.partial(stop, churn, cold))
+            note("create", created)
+            note("freeze, cold" if cold else f"freeze {churn:.0%}", frozen)
             if churn == USUAL:
                 state = read_tree(self.data)
-                note("verify", self.engine("verify", name))
+                note("verify", *self.engine("verify", name))
                 self.tree.change(self.data, self.rng, USUAL)
                 # What compares copies with their sources must be able to say no.
                 if not differences(self.data, state):
                     raise Failure("the comparison of trees sees no difference where there is one")
-                note("restore", self.engine("restore", name))
+                note("restore", *self.engine("restore", name))
                 same("restore", self.data, state)
             self.clear()
         say(f"{self.system}, {self.tree.name}: chainops, without hashing")
-        note("unhashed", self.engine("unhashed", "s"))
+        note("unhashed", *self.engine("unhashed", "s"))
         self.ours.seconds = {what: statistics.median(values) for what, values in found.items()}
 
     def take_theirs(self, tool: Tool, row: Row) -> None:

@@ -63,6 +63,8 @@ class HostEffects:
         self.address: str | None = body.get("expected_address") or None
         self.spec = state_snapshot.SnapshotSpec.for_adapter(home.instance, str(body["snapshot_id"]), self.roots, self.adapter)
         self._pool: concurrent.futures.ThreadPoolExecutor | None = None
+        # An engine that died in between just takes longer.
+        self._hot: state_snapshot.Memory[t.Any] = state_snapshot.Memory()
 
     # -- the machine's side ---------------------------------------------------------------------------------------------
 
@@ -334,7 +336,7 @@ class HostEffects:
         return {"level": level}
 
     def _do_prepare(self, context: Context) -> dict[str, t.Any]:
-        hot = state_snapshot.hot_copy(self.spec, budget=FREEZE_GOAL)
+        hot = state_snapshot.hot_copy(self.spec, budget=FREEZE_GOAL, memory=self._hot)
         # What was tested before the drain is not tested again; with the node still running, nothing is lost by what is left.
         tested = rehearse.hot_test(self.spec)
         prediction = self.predict(hot.predicted_freeze_seconds)
@@ -410,7 +412,7 @@ class HostEffects:
             "clean": bool(stop.get("clean")),
             "watermark": watermark.as_dict(mark) if mark else None,
         }
-        sealed = state_snapshot.freeze(self.spec, facts)
+        sealed = state_snapshot.freeze(self.spec, facts, memory=self._hot)
         retention.hold(sealed.path, f"turn-{self.plan.turn_id}", "rollback point of this turn")
         return {
             "snapshot_id": sealed.snapshot_id,

@@ -26,7 +26,7 @@ import threading
 import typing as t
 
 from .._core.clock import CLOCK
-from .kernel import can_clone, can_go_direct, clone, die_with
+from .kernel import can_clone, can_go_direct, clone, die_with, same_blocks
 from .scan import DIRECTORY, FILE, SYMLINK, Found, found
 
 BLOCK = 1 << 20
@@ -47,10 +47,18 @@ T = t.TypeVar("T")
 R = t.TypeVar("R")
 
 
+class Hashed(t.NamedTuple):
+    """SHA-256 of a file's first ``at`` bytes, to go on from. It can't leave the process that hashed them."""
+
+    at: int
+    state: t.Any
+
+
 class Copied(t.NamedTuple):
     """``stable`` is false when the file changed, or may have, while it was read; ``size`` bytes were copied all the same.
 
     ``sparse``: the copy has holes. That is a fact about the copy: what a file system says of the source may still change.
+    ``hashed``: of a large file's whole blocks.
     """
 
     sha256: str
@@ -59,6 +67,7 @@ class Copied(t.NamedTuple):
     source: Found
     xattrs: dict[str, str]
     sparse: bool = False
+    hashed: Hashed | None = None
 
 
 class Pace:
@@ -180,9 +189,19 @@ def _extents(handle: int, size: int, sparse: bool) -> t.Iterator[tuple[int, int,
 
 
 def _stream(
-    source: int, size: int, sparse: bool, state: t.Any, target: int | None, start: int = 0, pace: Pace | None = None
+    source: int,
+    size: int,
+    sparse: bool,
+    state: t.Any,
+    target: int | None,
+    start: int = 0,
+    pace: Pace | None = None,
+    hashed: list[Hashed] | None = None,
 ) -> int:
-    """Hash ``size`` bytes from ``start``, writing them to the same places of ``target``. Returns where it ended."""
+    """Hash ``size`` bytes from ``start``, writing them to the same places of ``target``. Returns where it ended.
+
+    ``hashed`` is given what the state was after the last whole block.
+    """
     view = _buffer()
     direct = target is not None and size >= _DIRECT_FROM and bool(fcntl.fcntl(target, fcntl.F_GETFL) & os.O_DIRECT)
     for begin, end, data in _extents(source, size, sparse):
@@ -193,6 +212,9 @@ def _stream(
                 state.update(_ZERO[:want] if want < BLOCK else _ZERO)
                 at += want
                 continue
+            if hashed is not None and at and at + BLOCK > end:
+                hashed[:] = [Hashed(at, state.copy())]
+                hashed = None
             # A whole block is asked for, also at the end: direct requests have no other length.
             got = min(_read(source, view, at), end - at)
             if got == 0:
@@ -252,41 +274,49 @@ def copy_seen(
     *,
     cached: bool = False,
     pace: Pace | None = None,
+    known: Hashed | None = None,
 ) -> Copied:
     """Copy a file that was seen to a new name. What had that name is removed first.
 
     Owner, mode and times of the copy are those of ``meta``, or of the source. ``cached``: nobody writes to the source any
-    more, and its content is likely in the page cache, so that is where it is read.
+    more, and its content is likely in the page cache, so that is where it is read. ``known``: of the copy that has the target's
+    name; where the new one shares its blocks with that, they are not hashed again.
     """
-    source, before = open_seen(path, seen)
-    try:
+    with contextlib.ExitStack() as stack:
+        source, before = open_seen(path, seen)
+        stack.callback(os.close, source)
+        old: int | None = None
+        if known is not None and method == REFLINK:
+            with contextlib.suppress(FileNotFoundError):
+                old = os.open(target, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+                stack.callback(os.close, old)
         out = _create(target, clean_mode(FILE, (meta or seen).mode))
-        try:
-            sparse = before.st_blocks * 512 < before.st_size
-            state = hashlib.sha256()
-            after: os.stat_result | None = None
-            large = before.st_size >= _DIRECT_FROM
-            if method == REFLINK and before.st_size and clone(source, out):
-                after = None if cached else os.fstat(source)
-                if large and not cached:
-                    _go_direct(out, True)
-                size = os.fstat(out).st_size
-                _stream(source if cached else out, size, sparse, state, None, pace=pace)
-            else:
-                if large and method != COPY:
-                    _go_direct(out, True)
-                    if not cached:
-                        _go_direct(source, True)
-                size = _stream(source, before.st_size, sparse, state, out, pace=pace)
-                if sparse:
-                    os.ftruncate(out, size)
-            result = _result(source, seen, before, state.hexdigest(), size, after)
-            apply(out, meta or result.source, result.xattrs)
-            return result._replace(sparse=sparse and _first_hole(out) < size)
-        finally:
-            os.close(out)
-    finally:
-        os.close(source)
+        stack.callback(os.close, out)
+        sparse = before.st_blocks * 512 < before.st_size
+        start, state = 0, hashlib.sha256()
+        hashed: list[Hashed] = []
+        after: os.stat_result | None = None
+        large = before.st_size >= _DIRECT_FROM
+        if method == REFLINK and before.st_size and clone(source, out):
+            after = None if cached else os.fstat(source)
+            size = os.fstat(out).st_size
+            # The copies are compared, not copy and source: neither of them changes any more.
+            if known is not None and old is not None and size >= known.at and not sparse and same_blocks(old, out, known.at):
+                start, state, hashed = known.at, known.state.copy(), [known]
+            if large and not cached:
+                _go_direct(out, True)
+            _stream(source if cached else out, size, sparse, state, None, start, pace, None if sparse else hashed)
+        else:
+            if large and method != COPY:
+                _go_direct(out, True)
+                if not cached:
+                    _go_direct(source, True)
+            size = _stream(source, before.st_size, sparse, state, out, pace=pace)
+            if sparse:
+                os.ftruncate(out, size)
+        result = _result(source, seen, before, state.hexdigest(), size, after)
+        apply(out, meta or result.source, result.xattrs)
+        return result._replace(sparse=sparse and _first_hole(out) < size, hashed=hashed[0] if hashed else None)
 
 
 def append_seen(

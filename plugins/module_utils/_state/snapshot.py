@@ -32,9 +32,23 @@ from .._core import canonical, files
 from .._core.clock import CLOCK
 from .._core.errors import InputError, IntegrityError, Refused
 from . import sealed
-from .copy import Copied, Gone, Pace, append_seen, apply, copy_seen, hash_seen, method_for, parallel, read_xattrs
+from .copy import (
+    REFLINK,
+    Copied,
+    Gone,
+    Hashed,
+    Pace,
+    append_seen,
+    apply,
+    copy_seen,
+    hash_seen,
+    method_for,
+    parallel,
+    read_xattrs,
+)
 from .fault import is_directory, is_there, storage
 from .kernel import BTRFS_LEFT_OUT, delete_subvolume, rename_new, snapshot_subvolume, sync_file_system
+from .memory import Memory
 from .names import (
     DATA,
     Patterns,
@@ -53,6 +67,7 @@ from .sealed import NAME, TREES, Entry, entry_of
 __all__ = [
     "DATA",
     "HotSnapshot",
+    "Memory",
     "Root",
     "Sealed",
     "SnapshotSpec",
@@ -248,20 +263,27 @@ def load(path: str) -> Sealed:
 
 @storage("copy a snapshot")
 def hot_copy(
-    spec: SnapshotSpec, progress: Progress | None = None, *, passes: int = 3, budget: float | None = None
+    spec: SnapshotSpec,
+    progress: Progress | None = None,
+    *,
+    passes: int = 3,
+    budget: float | None = None,
+    memory: Memory[_Cache] | None = None,
 ) -> HotSnapshot:
     """Copy everything while the node runs, then what has changed, until a freeze should take at most ``budget`` seconds.
 
     At least one pass and at most ``passes``; it also stops when another pass would not make the freeze shorter. Without a
-    budget there is one pass, and a second one when much had changed. Calling it again refreshes the copy. Raises Refused
-    when the snapshot is sealed already, Busy while somebody else works on it.
+    budget there is one pass, and a second one when much had changed. Calling it again refreshes the copy. ``memory`` shortens
+    later passes and the freeze of the same process. Raises Refused when the snapshot is sealed already, Busy while somebody else
+    works on it.
     """
     start = CLOCK.monotonic()
+    memory = memory or Memory()
     with _working(spec) as (roots, hot, method):
         count, copied_files, copied_bytes = 0, 0, 0
         predicted = float("inf")
         while True:
-            done, sync_seconds = _hot_pass(spec, roots, hot, method, progress)
+            done, sync_seconds = _hot_pass(spec, roots, hot, method, progress, memory)
             count += 1
             copied_files, copied_bytes = copied_files + done.copied_files, copied_bytes + done.copied_bytes
             delta_files, delta_bytes, entries = _delta(spec, roots, done.cache)
@@ -316,8 +338,17 @@ def hold_hot(spec: SnapshotSpec) -> t.Iterator[tuple[str, list[HotFile]]]:
 
 
 @storage("freeze a snapshot")
-def freeze(spec: SnapshotSpec, facts: dict[str, t.Any], *, live: bool = False, patience: float = 60.0) -> Sealed:
+def freeze(
+    spec: SnapshotSpec,
+    facts: dict[str, t.Any],
+    *,
+    live: bool = False,
+    patience: float = 60.0,
+    memory: Memory[_Cache] | None = None,
+) -> Sealed:
     """With the node down: copy what has changed since the hot copy, and seal. Without a hot copy everything is copied.
+
+    ``memory``: of the hot copy, where this process made it.
 
     Sealed already under this id: the same answer again. A snapshot that was sealed of other roots is refused.
 
@@ -326,6 +357,7 @@ def freeze(spec: SnapshotSpec, facts: dict[str, t.Any], *, live: bool = False, p
     a live directory. Raises Refused when there is no such moment.
     """
     start = CLOCK.monotonic()
+    memory = memory or Memory()
     try:
         canonical.dumps(facts)
     except (TypeError, ValueError) as exc:
@@ -335,7 +367,10 @@ def freeze(spec: SnapshotSpec, facts: dict[str, t.Any], *, live: bool = False, p
         _same_roots(spec, done)
         return load(done)
     with _working(spec) as (roots, hot, method), storage(f"freeze snapshot {spec.snapshot_id}"):
-        result = _quiet_pass(spec, roots, hot, method, patience) if live else _run_pass(spec, roots, hot, method, None, None)
+        if live:
+            result = _quiet_pass(spec, roots, hot, method, patience, memory)
+        else:
+            result = _run_pass(spec, roots, hot, method, None, None, memory)
         header: sealed.Header = {
             "snapshot_id": spec.snapshot_id,
             "instance": spec.instance,
@@ -414,19 +449,20 @@ def _working(spec: SnapshotSpec) -> t.Iterator[tuple[tuple[Root, ...], str, str]
 
 
 def _hot_pass(
-    spec: SnapshotSpec, roots: tuple[Root, ...], hot: str, method: str, progress: Progress | None
+    spec: SnapshotSpec, roots: tuple[Root, ...], hot: str, method: str, progress: Progress | None, memory: Memory[_Cache]
 ) -> tuple[_Pass, float]:
     with storage(f"copy snapshot {spec.snapshot_id}"):
         clean = _now(hot)
         for device_root in {os.lstat(root.path).st_dev: root for root in roots}.values():
             sync_file_system(device_root.path)
         with _still(roots, hot) as sources:
-            done = _run_pass(spec, sources, hot, method, clean, progress)
+            done = _run_pass(spec, sources, hot, method, clean, progress, memory)
             done = done._replace(still=tuple(root.name for root in sources if root not in roots))
         began = time.monotonic()
         sync_file_system(hot)
         seconds = time.monotonic() - began
         files.write_atomic(os.path.join(hot, HOT), _dump(done.cache), 0o600)
+        memory.keep(done.cache, os.path.join(hot, HOT))
         os.unlink(os.path.join(hot, OPEN))
     return done, seconds
 
@@ -457,11 +493,13 @@ def _still(roots: tuple[Root, ...], hot: str) -> t.Iterator[tuple[Root, ...]]:
         yield tuple(sources)
 
 
-def _quiet_pass(spec: SnapshotSpec, roots: tuple[Root, ...], hot: str, method: str, patience: float) -> _Pass:
+def _quiet_pass(
+    spec: SnapshotSpec, roots: tuple[Root, ...], hot: str, method: str, patience: float, memory: Memory[_Cache]
+) -> _Pass:
     """Passes until one during which nothing moved: what was copied is then what was there at one moment."""
     ends = CLOCK.monotonic() + patience
     while True:
-        done, dummy = _hot_pass(spec, roots, hot, method, None)
+        done, dummy = _hot_pass(spec, roots, hot, method, None, memory)
         after = _scan_all(spec, roots)
         if all(
             sorted(after[root.name].kept) == done.scans[root.name].kept
@@ -527,16 +565,26 @@ def _scan_all(spec: SnapshotSpec, roots: tuple[Root, ...]) -> dict[str, Scan]:
 
 
 def _run_pass(
-    spec: SnapshotSpec, roots: tuple[Root, ...], hot: str, method: str, clean: int | None, progress: Progress | None
+    spec: SnapshotSpec,
+    roots: tuple[Root, ...],
+    hot: str,
+    method: str,
+    clean: int | None,
+    progress: Progress | None,
+    memory: Memory[_Cache],
 ) -> _Pass:
     """Make the copy equal to what is there now. ``clean``: when the last sync began; None while the node is down.
 
     Raises Refused when a file won't hold still although the node is down.
     """
     opened = os.path.join(hot, OPEN)
-    known = _load(hot)
+    kept = memory.take(os.path.join(hot, HOT))
+    known = kept if kept is not None else _load(hot)
     # An interrupted pass may have left, or taken away, names that the cache knows nothing about.
     unsure = is_there(opened) or not known
+    if unsure or kept is None:
+        # Somebody else may have worked on the copies.
+        memory.hashed.clear()
     os.close(os.open(opened, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
     began = time.monotonic()
     scans = _scan_all(spec, roots)
@@ -545,7 +593,8 @@ def _run_pass(
     totals = [0, 0, 0, 0]
     pace = Pace(spec.rate) if spec.rate > 0 and clean is not None else None
     for root in roots:
-        work = _RootPass(spec, root, _trees(hot, root.name), scans[root.name], known.pop(root.name, {}), method, clean, pace)
+        before = known.pop(root.name, {})
+        work = _RootPass(spec, root, _trees(hot, root.name), scans[root.name], before, method, clean, pace, memory)
         cache[root.name] = work.run(unsure, totals, progress)
     if clean is None and any(not entry.trusted for entries in cache.values() for entry in entries.values()):
         moving = [encode(path) for entries in cache.values() for path, entry in entries.items() if not entry.trusted]
@@ -570,7 +619,9 @@ class _RootPass:
         method: str,
         clean: int | None,
         pace: Pace | None,
+        memory: Memory[_Cache],
     ) -> None:
+        self.memory = memory
         self.source = os.fsencode(root.path)
         self.name = root.name
         self.target = target
@@ -641,15 +692,18 @@ class _RootPass:
         try:
             if entry.type == SYMLINK:
                 return self._symlink(entry, path, target), False
-            if before is not None and before.stamp == entry.stamp():
+            hashed = self._hashed(entry, before)
+            if hashed is None and before is not None and before.stamp == entry.stamp():
                 looked = hash_seen(path, entry, cached=self.frozen, pace=self.pace)
                 if looked.sha256 == before.sha256 and looked.size == before.size:
                     return self._remember(looked)._replace(sparse=before.sparse), False
-            if before is not None and entry.size > before.size and self.append_only.match(entry.path):
+            if hashed is None and before is not None and entry.size > before.size and self.append_only.match(entry.path):
                 grown = append_seen(path, entry, target, before.size, before.sha256, cached=self.frozen)
                 if grown is not None:
                     return self._remember(grown), True
-            done = copy_seen(path, entry, target, self.method, cached=self.frozen, pace=self.pace)
+            done = copy_seen(path, entry, target, self.method, cached=self.frozen, pace=self.pace, known=hashed)
+            if done.hashed is not None and self.method == REFLINK:
+                self.memory.hashed[self.name, entry.path] = (done.source.stamp(), done.hashed)
             return self._remember(done), True
         except Gone:
             if self.clean is None:
@@ -659,6 +713,11 @@ class _RootPass:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(target)
             return None
+
+    def _hashed(self, entry: Found, before: _Known | None) -> Hashed | None:
+        """What is remembered of the copy that is there, which the new one may share its blocks with."""
+        stamp, hashed = self.memory.hashed.get((self.name, entry.path), ("", None))
+        return hashed if before is not None and before.stamp == stamp else None
 
     @property
     def frozen(self) -> bool:

@@ -5,10 +5,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pathlib
+import shutil
 import stat
+import subprocess
 import typing as t
 
 import pytest
@@ -86,6 +89,25 @@ def make_node(base: pathlib.Path) -> Node:
     (base / "etc" / "xai.service").write_text("[Service]\nExecStart=/opt/1\n")
     (base / "home" / "w" / "cache").write_text("wallet")
     return node
+
+
+@contextlib.contextmanager
+def mounted(base: pathlib.Path, system: str) -> t.Iterator[pathlib.Path]:
+    """A file system of its own in a file."""
+    place, image = base / system, base / f"{system}.img"
+    if os.geteuid() != 0 or not shutil.which(f"mkfs.{system}"):
+        pytest.skip(f"this test makes a file system: it needs root and mkfs.{system}, which tools/setup.sh hosts installs")
+    place.mkdir()
+    with image.open("wb") as stream:
+        stream.truncate(320 << 20)
+    subprocess.run([f"mkfs.{system}", "-q", image], check=True, capture_output=True)
+    done = subprocess.run(["mount", "-o", "loop", image, place], capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"this kernel can't mount {system}: {done.stderr.strip()}")
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", place], check=True)
 
 
 @pytest.fixture

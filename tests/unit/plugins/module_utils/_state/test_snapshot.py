@@ -33,7 +33,7 @@ from ansible_collections.chainops.validator.plugins.module_utils._state import (
 from ansible_collections.chainops.validator.plugins.module_utils._state.snapshot import Root, SnapshotSpec, freeze, hot_copy, load
 from ansible_collections.chainops.validator.plugins.module_utils._state.verify import verify
 
-from .conftest import XAI, Node, make_node, tree
+from .conftest import XAI, Node, make_node, mounted, tree
 
 NAME = st.binary(min_size=1, max_size=12).filter(
     lambda raw: b"/" not in raw and b"\0" not in raw and raw not in (b".", b"..", b".chainops")
@@ -483,21 +483,9 @@ class _Keyless:
 @pytest.fixture
 def subvolume(tmp_path: pathlib.Path) -> t.Iterator[pathlib.Path]:
     """A btrfs subvolume to be a data directory."""
-    place, image = tmp_path / "btrfs", tmp_path / "btrfs.img"
-    if os.geteuid() != 0 or not shutil.which("mkfs.btrfs"):
-        pytest.skip("this test makes a btrfs file system: it needs root and mkfs.btrfs, which tools/setup.sh hosts installs")
-    place.mkdir()
-    with image.open("wb") as stream:
-        stream.truncate(256 << 20)
-    subprocess.run(["mkfs.btrfs", "-q", image], check=True, capture_output=True)
-    mounted = subprocess.run(["mount", "-o", "loop", image, place], capture_output=True, text=True, check=False)
-    if mounted.returncode:
-        pytest.skip(f"this kernel can't mount btrfs: {mounted.stderr.strip()}")
-    try:
+    with mounted(tmp_path, "btrfs") as place:
         subprocess.run(["btrfs", "-q", "subvolume", "create", place / "data"], check=True)
         yield place / "data"
-    finally:
-        subprocess.run(["umount", place], check=True)
 
 
 def test_a_subvolume_is_copied_as_it_was_at_one_moment(
