@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from ansible_collections.chainops.validator.plugins.module_utils._contract import contract, schema, shape
 from ansible_collections.chainops.validator.plugins.module_utils._contract.contract import Contract, Options
+from ansible_collections.chainops.validator.plugins.module_utils._contract.reads import Reads
 from ansible_collections.chainops.validator.plugins.module_utils._core.errors import InputError, IntegrityError
 from ansible_collections.chainops.validator.plugins.module_utils._core.http import HttpClient
 
@@ -211,7 +212,7 @@ def node() -> t.Iterator[Node]:
 
 
 def exercise(node: Node, spec: dict[str, t.Any] | None = None, **options: t.Any) -> tuple[dict[str, t.Any], Contract]:
-    worker = Contract(HttpClient(node.url, timeout=5), spec or document(), Options(**options))
+    worker = Contract(Reads(HttpClient(node.url, timeout=5)), spec or document(), Options(**options))
     return worker.exercise(), worker
 
 
@@ -221,9 +222,10 @@ def replayed(node: Node, allowed: t.Iterable[str] = ()) -> t.Callable[..., dict[
     witness = json.loads(json.dumps(contract.witness_of(run, document())))
     assert contract.judge(run, [], None, [])["ok"]
 
-    def after(spec: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
-        worker = Contract(HttpClient(node.url, timeout=5), spec or document(), Options())
-        differences = worker.replay(witness)
+    def after(spec: dict[str, t.Any] | None = None, factor: float = 0) -> dict[str, t.Any]:
+        worker = Contract(Reads(HttpClient(node.url, timeout=5)), spec or document(), Options())
+        answers = worker.replay(witness, factor)
+        differences = contract.differences(witness, answers, spec or document(), factor)
         return contract.judge(worker.exercise(), differences, witness, allowed)
 
     return after
@@ -298,8 +300,9 @@ def test_what_was_broken_before_is_known_and_what_is_new_fails(node: Node) -> No
     before = contract.judge(run, [], None, [])
     assert not before["ok"] and any("answered 503" in r for r in before["reasons"])
     witness = contract.witness_of(run, document())
-    worker = Contract(HttpClient(node.url, timeout=5), document(), Options())
-    again = contract.judge(worker.exercise(), worker.replay(witness), witness, [])
+    worker = Contract(Reads(HttpClient(node.url, timeout=5)), document(), Options())
+    found = contract.differences(witness, worker.replay(witness), document(), 0)
+    again = contract.judge(worker.exercise(), found, witness, [])
     assert again["ok"] and again["known_failures"] and not again["failures"]
 
 
@@ -345,7 +348,7 @@ def test_answers_that_break_their_own_document(node: Node) -> None:
 
 @pytest.mark.parametrize("witness", [{}, {"format": "chainops.witness/1", "requests": []}, {"format": "x", "requests": [1]}])
 def test_a_witness_that_says_nothing_is_refused(node: Node, witness: dict[str, t.Any]) -> None:
-    worker = Contract(HttpClient(node.url, timeout=5), document(), Options())
+    worker = Contract(Reads(HttpClient(node.url, timeout=5)), document(), Options())
     with pytest.raises(InputError, match="witness"):
         worker.replay(witness)
 
