@@ -266,6 +266,8 @@ def load(spec, http, timeout):
 
 def act(module):
     p = module.params
+    if not p["base_url"]:
+        raise InputError("where does the API answer? Give base_url, or set API_BASE_URL in the environment of whoever runs this module")
     if p["mode"] == "replay" and not p["witness"]:
         raise InputError("mode replay needs the witness that mode record returned")
     secrets = {"X-API-Key": p["api_key"], "X-Admin-Token": p["admin_token"]}
