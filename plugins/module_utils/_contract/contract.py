@@ -11,11 +11,14 @@ yes to that would say yes to everything.
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import fnmatch
+import hashlib
 import re
 import typing as t
 import urllib.parse
+import zlib
 
 from .._core import canonical
 from .._core.errors import ChainopsError, InputError, IntegrityError
@@ -30,6 +33,7 @@ _UNSAFE = ("post", "put", "patch", "delete", "trace")
 _VERBS = ("get", "head", "options", *_UNSAFE)
 _ABSENT = {"integer": "999999999999", "number": "999999999999", "string": "f" * 64}
 _POOL_LIMIT = 20
+_MAX_WITNESS = 256 << 20
 #: How often an operation that seems slow is asked again before that is believed.
 _AGAIN = 3
 #: Said of a whole API, not of an operation.
@@ -467,6 +471,29 @@ def judge(run: JsonDict, differences: t.Sequence[JsonDict], witness: JsonDict | 
 def _problem_key(problem: str) -> str:
     """The same trouble with another block's numbers is the same trouble; with another status it is another."""
     return re.sub(r"(status |answered |Received: )?([0-9a-fA-F]{16,}|\d+)", lambda m: m[0] if m[1] else "#", problem)
+
+
+def pack(witness: JsonDict) -> str:
+    """A witness as one word. Much of it is the node's own text, and must not come near a template; and it is large."""
+    data = canonical.dumps(witness)
+    return f"{FORMAT}:{hashlib.sha256(data).hexdigest()}:{base64.b64encode(zlib.compress(data, 9)).decode('ascii')}"
+
+
+def unpack(text: str) -> JsonDict:
+    """What ``pack`` packed, whole. Raises InputError for anything else."""
+    form, _colon, rest = text.strip().partition(":")
+    digest, _colon, packed = rest.partition(":")
+    if form != FORMAT:
+        raise InputError("the witness is empty or not one: give `witness` as it came from a run with mode: record")
+    try:
+        unpacker = zlib.decompressobj()
+        data = unpacker.decompress(base64.b64decode(packed, validate=True), _MAX_WITNESS)
+    except (ValueError, zlib.error) as exc:
+        raise InputError(f"the witness is broken: {exc}") from exc
+    if not unpacker.eof or hashlib.sha256(data).hexdigest() != digest:
+        raise InputError("the witness is broken: it is not what was recorded")
+    witness: JsonDict = canonical.loads(data, "the witness")
+    return witness
 
 
 def witness_of(run: JsonDict, document: JsonDict) -> JsonDict:
