@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from ansible_collections.chainops.validator.plugins.module_utils._contract import contract, schema, shape
 from ansible_collections.chainops.validator.plugins.module_utils._contract.contract import Contract, Options
 from ansible_collections.chainops.validator.plugins.module_utils._contract.reads import Reads
+from ansible_collections.chainops.validator.plugins.module_utils._core.clock import Clock
 from ansible_collections.chainops.validator.plugins.module_utils._core.errors import InputError, IntegrityError
 from ansible_collections.chainops.validator.plugins.module_utils._core.http import HttpClient
 
@@ -171,7 +172,7 @@ class Node:
                 self.end_headers()
                 self.wfile.write(data)
 
-            do_POST = do_PUT = do_DELETE = do_PATCH = do_HEAD = do_OPTIONS = do_GET
+            do_POST = do_PUT = do_DELETE = do_PATCH = do_HEAD = do_OPTIONS = do_TRACE = do_CONNECT = do_QUERY = do_GET
 
             def log_message(self, *args: t.Any) -> None:
                 pass
@@ -362,3 +363,76 @@ def test_other_documents_are_refused(broken: dict[str, t.Any]) -> None:
 def test_values_are_escaped_into_paths() -> None:
     (operation,), _ = contract.operations({"openapi": "3.0.0", "paths": {"/a/{x}": reads({})}})
     assert contract.target(operation, {"x": "../b?c#d/é"})[0] == "/a/..%2Fb%3Fc%23d%2F%C3%A9"
+
+
+def test_a_server_that_says_200_to_everything_is_caught_without_a_witness(node: Node) -> None:
+    lax = document()
+    for item in lax["paths"].values():
+        if "get" in item:
+            item["get"]["responses"]["200"]["content"]["application/json"]["schema"] = {"type": "object"}
+    run, _ = exercise(node, lax)
+    assert contract.judge(run, [], None, [])["ok"], "this document promises next to nothing"
+    node.twist = lambda path, status, body: (200, body)
+    run, _ = exercise(node, lax)
+    verdict = contract.judge(run, [], None, [])
+    assert any("its answers prove nothing" in reason for reason in verdict["reasons"])
+    witness = contract.witness_of(run, lax)
+    again = contract.judge(run, [], witness, ["*"])
+    assert not again["ok"], "nor does it help that it said so before"
+
+
+def test_a_node_that_limits_the_rate_is_not_exercised(node: Node) -> None:
+    node.twist = lambda path, status, body: (429, {"error": "slowly"}) if path == "/health" else (status, body)
+    worker = Contract(Reads(HttpClient(node.url, timeout=5), seconds=3), document(), Options())
+    verdict = contract.judge(worker.exercise(), [], None, [])
+    assert not verdict["ok"] and "GET /health" in {one["operation"] for one in verdict["skipped"]}
+
+
+def test_what_is_excused_is_told_and_all_excused_is_no_pass(node: Node) -> None:
+    run, _ = exercise(node, skip=("GET /health",))
+    verdict = contract.judge(run, [], None, [])
+    assert verdict["ok"] and verdict["excused"] == ["GET /health"] and verdict["exercised"] == 4
+    run, _ = exercise(node, skip=("*",))
+    assert not contract.judge(run, [], None, [])["ok"]
+
+
+def test_coverage_counts_what_was_sent(node: Node) -> None:
+    run, worker = exercise(node)
+    verdict = contract.judge(run, [], None, [])
+    seen = verdict["coverage"]["GET /blocks/{index}"]
+    assert (seen["found"], seen["absent"], seen["generated"], seen["statuses"]) == (3, 1, 0, {"200": 3, "404": 1})
+    assert verdict["requests"] == worker.reads.sent - 1 == len(node.asked) - 1, "and one for what isn't in the document"
+
+
+class Dial(Clock):
+    """Time that passes when the test says so."""
+
+    now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.mark.parametrize(("naps", "slow"), [([], False), ([0.7], False), ([0.7] * 4, True), ([0.7] * 3, False)])
+def test_an_operation_that_became_slow_is_asked_again_before_that_is_believed(node: Node, naps: list[float], slow: bool) -> None:
+    dial = Dial()
+    worker = Contract(Reads(HttpClient(node.url, timeout=5), clock=dial), document(), Options())
+    witness = contract.witness_of(worker.exercise(), document())
+    left = list(naps)
+
+    def dawdle(path: str, status: int, body: t.Any) -> tuple[int, t.Any]:
+        dial.now += left.pop() if path == "/health" and left else 0.001
+        return status, body
+
+    node.twist = dawdle
+    found = contract.differences(witness, worker.replay(witness, 5.0), document(), 5.0)
+    assert [(one["kind"], one["operation"]) for one in found] == ([("latency", "GET /health")] if slow else [])
+
+
+def test_another_status_is_another_trouble() -> None:
+    kept = {"failures": [{"operation": "GET /a", "problem": "status 500 is not in the contract (200)"}]}
+    run: dict[str, t.Any] = {"operations": 1, "exercised": ["GET /a"], "skipped": [], "excused": [], "unsent": [], "coverage": {}}
+    for status, known in (500, True), (404, False):
+        problem = {"operation": "GET /a", "problem": f"status {status} is not in the contract (200)"}
+        verdict = contract.judge({**run, "credulous": "", "failures": [problem]}, [], kept, [])
+        assert verdict["ok"] is known
