@@ -92,8 +92,8 @@ options:
     default: 1
   rate_limit:
     description: >-
-      How often one exact path is asked in a minute at most. Beyond that it is waited, and so it is where the node says 429. A node
-      that goes on saying so has its operation in RV(verdict.skipped).
+      How often one exact path is asked in a minute at most. Beyond that it is waited, and so it is where the node says 429. A
+      node that goes on saying so has its operation in RV(verdict.skipped).
     type: int
     default: 60
   pause:
@@ -154,8 +154,8 @@ verdict:
     exercised: {description: How many of them were sent., type: int, returned: always, sample: 14}
     coverage:
       description: >-
-        For each operation how many requests were sent for what the node has (C(found)), for what it hasn't (C(absent)) and made up
-        (C(generated)), and which statuses came.
+        For each operation how many requests were sent for what the node has (C(found)), for what it hasn't (C(absent)) and made
+        up (C(generated)), and which statuses came.
       type: dict
       returned: always
       sample: {"GET /blocks/{index}": {found: 3, absent: 1, generated: 20, statuses: {"200": 5, "404": 19}}}
@@ -267,7 +267,9 @@ def load(spec, http, timeout):
 def act(module):
     p = module.params
     if not p["base_url"]:
-        raise InputError("where does the API answer? Give base_url, or set API_BASE_URL in the environment of whoever runs this module")
+        raise InputError(
+            "where does the API answer? Give base_url, or set API_BASE_URL in the environment of whoever runs this module"
+        )
     if p["mode"] == "replay" and not p["witness"]:
         raise InputError("mode replay needs the witness that mode record returned")
     secrets = {"X-API-Key": p["api_key"], "X-Admin-Token": p["admin_token"]}

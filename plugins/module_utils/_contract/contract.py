@@ -303,7 +303,9 @@ class Contract:
 
     def _credulous(self, reads: t.Sequence[Operation], failures: list[JsonDict]) -> str:
         """Why this server can't be believed; empty when it can. It is asked for what the document has no path for."""
-        path = "/" + "/".join(["no-such-path", canonical.digest(self.document)[:16]] * (1 + max((o.path.count("/") for o in reads), default=0)))
+        path = "/" + "/".join(
+            ["no-such-path", canonical.digest(self.document)[:16]] * (1 + max((o.path.count("/") for o in reads), default=0))
+        )
         try:
             response, dummy = self.reads.get(path)
         except ChainopsError as exc:
@@ -383,7 +385,11 @@ class Contract:
     def replay(self, witness: JsonDict, factor: float = 0.0) -> list[JsonDict]:
         """Ask exactly what the witness was asked. The answers, in the witness's order, for ``witness.compare``. What seems to
         have become slow by ``factor`` is asked a few times more."""
-        if not isinstance(witness, dict) or witness.get("format") != FORMAT or not (witness.get("requests") and witness.get("document")):
+        if (
+            not isinstance(witness, dict)
+            or witness.get("format") != FORMAT
+            or not (witness.get("requests") and witness.get("document"))
+        ):
             raise InputError("the witness is empty or not one: give `witness` as it came from a run with mode: record")
         old = witness["document"]
         known = {operation.label: operation for operation in operations(old)[0]}

@@ -28,7 +28,17 @@ _OVERRIDE_QUERY = frozenset({"_method", "x-http-method-override", "x-http-method
 #: What says who asks, and what frames a request: ours alone.
 _OURS = frozenset(
     {"authorization", "cookie", "host", "x-api-key", "x-admin-token", "x-csrf-token", "content-length", "transfer-encoding"}
-    | {"connection", "expect", "te", "trailer", "upgrade", "accept-encoding", "x-forwarded-for", "x-original-url", "x-rewrite-url"}
+    | {
+        "connection",
+        "expect",
+        "te",
+        "trailer",
+        "upgrade",
+        "accept-encoding",
+        "x-forwarded-for",
+        "x-original-url",
+        "x-rewrite-url",
+    }
 )
 
 
@@ -37,7 +47,7 @@ class TimeUp(Refused):
 
 
 class Reads:
-    """Sends reads. ``per_path``: requests to one exact path in a minute; ``pause``: seconds between any two; ``seconds``: for all.
+    """Sends reads. ``per_path``: requests to one path in a minute; ``pause``: seconds between any two; ``seconds``: for all.
 
     A node that answers 429 is waited for, as long as it says, at most a minute a time.
     """
@@ -88,7 +98,9 @@ class Reads:
     def _rest(self, seconds: float) -> None:
         left = self._until - self.clock.monotonic()
         if left <= max(seconds, 0.0):
-            raise TimeUp(f"the {self.seconds:g} seconds for all requests were up; the node's rate limit leaves no more (raise time_limit)")
+            raise TimeUp(
+                f"the {self.seconds:g} seconds for all requests were up; the node's rate limit leaves no more (raise time_limit)"
+            )
         if seconds > 0:
             self.clock.sleep(seconds)
 

@@ -6,8 +6,8 @@ joined; two can be compared.
 
 A shape is JSON itself, so that a witness can be kept in a file: ``{"types": [...], "fields": {name: shape}, "optional": [...],
 "items": shape, "order": {field: ["rising" | "falling" | "mixed", different values]}, "words": [...]}``. Objects that use
-identifiers as keys (addresses, hashes, numbers) have one field, ``*``. ``order`` is of a list's items, by each of their fields, or
-by themselves under the name ``""``. ``words`` are there only where the document says that there are only so many.
+identifiers as keys (addresses, hashes, numbers) have one field, ``*``. ``order`` is of a list's items, by each of their fields,
+or by themselves under the name ``""``. ``words`` are there only where the document says that there are only so many.
 """
 
 from __future__ import annotations
@@ -52,14 +52,14 @@ def _order(items: t.Sequence[t.Any]) -> dict[str, list[t.Any]]:
     for name in rows[0] if rows else ():
         if _IDENTIFIER.fullmatch(name):
             continue
-        column = [row.get(name) for row in rows]
+        column: list[t.Any] = [row.get(name) for row in rows]
         kinds = {"number" if k in ("integer", "number") else k for k in map(kind, column)}
         if kinds not in ({"number"}, {"string"}):
             continue
         different = len(set(column))
         if different > 1:
-            rising = all(a <= b for a, b in zip(column, column[1:]))
-            falling = all(a >= b for a, b in zip(column, column[1:]))
+            rising = column == sorted(column)
+            falling = column == sorted(column, reverse=True)
             found[name] = ["rising" if rising else "falling" if falling else "mixed", different]
     return found
 

@@ -21,7 +21,19 @@ _VALUE_PREFIXES = ("access-control-", "x-api-version", "api-version")
 _LISTS = frozenset({"vary", "access-control-allow-methods", "access-control-allow-headers", "access-control-expose-headers"})
 #: Headers of the connection, of one request or of the moment.
 _PASSING = frozenset(
-    {"age", "alt-svc", "connection", "content-length", "content-type", "date", "keep-alive", "server", "trailer", "via", "warning"}
+    {
+        "age",
+        "alt-svc",
+        "connection",
+        "content-length",
+        "content-type",
+        "date",
+        "keep-alive",
+        "server",
+        "trailer",
+        "via",
+        "warning",
+    }
     | {"transfer-encoding", "x-request-id", "x-correlation-id", "x-served-by", "x-cache", "traceparent", "retry-after", "expires"}
 )
 
@@ -53,7 +65,7 @@ def difference(operation: str, kind: str, where: str, words: str, breaking: bool
 
 
 def compare(before: t.Sequence[JsonDict], after: t.Sequence[JsonDict], factor: float) -> list[JsonDict]:
-    """``before`` and ``after`` are requests with their answers, in the same order: ``operation``, ``path``, ``about``, ``status``,
+    """``before`` and ``after``: requests with their answers, in the same order: ``operation``, ``path``, ``about``, ``status``,
     ``content_type``, ``shape``, ``headers``, ``ms`` (a list); one that got no answer has ``status`` None and ``error``. What got
     none before is not compared. ``factor`` 0 leaves out how long answers take.
     """

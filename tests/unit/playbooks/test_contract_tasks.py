@@ -24,14 +24,19 @@ __all__ = ["node"]
 
 found = importlib.util.find_spec("ansible_collections.chainops.validator.plugins")
 COLLECTIONS = pathlib.Path(next(iter(found.submodule_search_locations or ())) if found else "").parents[3]
-BEGIN = {"ansible.builtin.include_role": {"name": "chainops.validator.preflight", "tasks_from": "witness", "rolespec_validate": False}}
+BEGIN = {
+    "ansible.builtin.include_role": {"name": "chainops.validator.preflight", "tasks_from": "witness", "rolespec_validate": False}
+}
 HOSTS = ["a", "b"]
 
 
-def play(folder: pathlib.Path, url: str, *more: str, after: t.Sequence[dict[str, t.Any]] = (), **variables: t.Any) -> tuple[bool, str]:
+def play(
+    folder: pathlib.Path, url: str, *more: str, after: t.Sequence[dict[str, t.Any]] = (), **variables: t.Any
+) -> tuple[bool, str]:
     """Runs the tasks with two hosts that are directories of this machine: whether it went well, and all that was said."""
     hosts = {
-        name: {"preflight_host": {"variables": {"validator_state_dir": str(folder / name), "validator_instance": "v"}}} for name in HOSTS
+        name: {"preflight_host": {"variables": {"validator_state_dir": str(folder / name), "validator_instance": "v"}}}
+        for name in HOSTS
     }
     base = {
         "validator_become": False,
@@ -45,7 +50,9 @@ def play(folder: pathlib.Path, url: str, *more: str, after: t.Sequence[dict[str,
     inventory = {"all": {"hosts": {**hosts, "localhost": base}, "vars": {"ansible_connection": "local"}}}
     (folder / "hosts.yml").write_text(yaml.safe_dump(inventory), encoding="utf-8")
     tasks = [{"name": "Record", **BEGIN}, *after]
-    (folder / "play.yml").write_text(yaml.safe_dump([{"hosts": "localhost", "gather_facts": False, "tasks": tasks}]), encoding="utf-8")
+    (folder / "play.yml").write_text(
+        yaml.safe_dump([{"hosts": "localhost", "gather_facts": False, "tasks": tasks}]), encoding="utf-8"
+    )
     env = {
         **os.environ,
         "ANSIBLE_COLLECTIONS_PATH": str(COLLECTIONS),
@@ -74,7 +81,8 @@ def test_the_first_record_is_kept_on_every_host_and_counts(node: Node, tmp_path:
     path.unlink()  # the controller died before it had written all of them
     node.asked.clear()
     replay = {
-        "chainops.validator.openapi_contract_info": "{{ __rollout_contract | combine({'mode': 'replay', 'witness': preflight_witness}) }}",
+        "chainops.validator.openapi_contract_info": "{{ asked }}",
+        "vars": {"asked": "{{ __rollout_contract | combine({'mode': 'replay', 'witness': preflight_witness}) }}"},
         "register": "again",
         "failed_when": "not again.verdict.ok",
     }
@@ -83,7 +91,13 @@ def test_the_first_record_is_kept_on_every_host_and_counts(node: Node, tmp_path:
     assert not well and "$.uptime can be null now" in said
     assert kept(tmp_path) == first
     declared = ["GET /health null $.uptime"]
-    assert play(tmp_path, node.url, after=[replay], rollout_api_changes=declared, rollout_contract_options={"generated": 0, "parameters": {"txid": HASH}})[0]
+    assert play(
+        tmp_path,
+        node.url,
+        after=[replay],
+        rollout_api_changes=declared,
+        rollout_contract_options={"generated": 0, "parameters": {"txid": HASH}},
+    )[0]
 
 
 def test_hosts_that_remember_different_answers_stop_a_rollout(node: Node, tmp_path: pathlib.Path) -> None:
@@ -99,7 +113,9 @@ def test_a_rollout_does_not_begin_with_an_operation_that_can_not_be_asked(node: 
     well, said = play(tmp_path, node.url)
     assert not well and "no host was touched" in said and "GET /blocks/{index} was skipped" in said
     assert kept(tmp_path) == {}
-    assert play(tmp_path, node.url, rollout_contract_options={"generated": 0, "parameters": {"index": "1", "block_hash": "1".zfill(64)}})[0]
+    assert play(
+        tmp_path, node.url, rollout_contract_options={"generated": 0, "parameters": {"index": "1", "block_hash": "1".zfill(64)}}
+    )[0]
 
 
 def test_a_record_that_can_not_be_read_is_no_record_that_isnt_there(node: Node, tmp_path: pathlib.Path) -> None:

@@ -57,7 +57,7 @@ def chain(tmp_path_factory):
 
 @pytest.fixture
 def replayed(chain, tmp_path):
-    folder, node, asked, before = chain
+    _folder, node, asked, before = chain
 
     def replay(misbehave=None, **more):
         node.start(release(tmp_path / "after", "1.0.0", 1, misbehave))

@@ -59,7 +59,9 @@ class Misbehaviour:
     slow_stop: float = 0.0  # seconds a stop takes longer
     die_at_start: bool = False  # exits 1 before it opens anything
     no_metrics: bool = False  # /metrics is 404
-    break_contract: str = ""  # rename: a field; null: in place of a number; empty: 200 {} for what isn't there; yes: 200 to all; order
+    break_contract: str = (
+        ""  # rename: a field; null: in place of a number; empty: 200 {} for what isn't there; yes: 200 to all; order
+    )
 
     def any(self) -> dict[str, t.Any]:
         return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if getattr(self, f.name) != f.default}

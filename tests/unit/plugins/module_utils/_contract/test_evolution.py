@@ -18,7 +18,10 @@ Rule = t.Any
 
 def document(answer: Rule = None, *, parameters: t.Any = (), body: Rule = None, responses: t.Any = None) -> dict[str, t.Any]:
     content = {"application/json": {"schema": {} if answer is None else answer}}
-    operation: dict[str, t.Any] = {"parameters": list(parameters), "responses": {"200": {"content": content}, **(responses or {})}}
+    operation: dict[str, t.Any] = {
+        "parameters": list(parameters),
+        "responses": {"200": {"content": content}, **(responses or {})},
+    }
     if body is not None:
         operation["requestBody"] = {"content": {"application/json": {"schema": body}}}
     return {"openapi": "3.0.3", "paths": {"/a": {"post" if body is not None else "get": operation}}}
@@ -129,7 +132,10 @@ ERROR = {"content": {"application/json": {"schema": record(["error"], error=TEXT
         (lambda d: d["paths"]["/a"]["get"]["responses"].pop("404"), []),
         (lambda d: d["paths"]["/a"]["get"]["responses"].update({"204": {}}), [("added", "response 204")]),
         (lambda d: d["paths"]["/a"]["get"]["responses"].update({"503": {}}), []),
-        (lambda d: d["paths"]["/a"]["get"]["responses"].update({"404": {"content": {}}}), [("removed", "content application/json")]),
+        (
+            lambda d: d["paths"]["/a"]["get"]["responses"].update({"404": {"content": {}}}),
+            [("removed", "content application/json")],
+        ),
         (lambda d: d["paths"]["/a"]["get"]["responses"]["200"].pop("headers"), [("removed", "header ETag")]),
     ],
 )
@@ -173,11 +179,13 @@ SIMPLE = st.sampled_from(
 )
 RULES = st.recursive(
     SIMPLE,
-    lambda inner: st.builds(lambda i: {"type": "array", "items": i}, inner)
-    | st.builds(
-        lambda p, n: {"type": "object", "properties": p, "required": sorted(p)[:n]},
-        st.dictionaries(st.sampled_from("xyz"), inner, max_size=3),
-        st.integers(0, 3),
+    lambda inner: (
+        st.builds(lambda i: {"type": "array", "items": i}, inner)
+        | st.builds(
+            lambda p, n: {"type": "object", "properties": p, "required": sorted(p)[:n]},
+            st.dictionaries(st.sampled_from("xyz"), inner, max_size=3),
+            st.integers(0, 3),
+        )
     ),
     max_leaves=6,
 )

@@ -15,7 +15,12 @@ from ansible_collections.chainops.validator.plugins.module_utils._contract.contr
 from ansible_collections.chainops.validator.plugins.module_utils._contract.reads import Reads
 from ansible_collections.chainops.validator.plugins.module_utils._core.errors import InputError, IntegrityError
 from ansible_collections.chainops.validator.plugins.module_utils._core.http import HttpClient
-from ansible_collections.chainops.validator.tests.unit.plugins.module_utils._contract.test_contract import Node, document, node, reads
+from ansible_collections.chainops.validator.tests.unit.plugins.module_utils._contract.test_contract import (
+    Node,
+    document,
+    node,
+    reads,
+)
 
 __all__ = ["node"]
 
@@ -42,7 +47,9 @@ def hostile() -> dict[str, t.Any]:
     spec["paths"]["/admin/pause"] = every
     override = {"name": "X-HTTP-Method-Override", "in": "header", "required": True, "schema": {"enum": ["DELETE"]}}
     spec["paths"]["/over"] = {"get": {**answers, "parameters": [override]}}
-    spec["paths"]["/query"] = {"get": {**answers, "parameters": [{"name": "_method", "in": "query", "required": True, "schema": {"enum": ["POST"]}}]}}
+    spec["paths"]["/query"] = {
+        "get": {**answers, "parameters": [{"name": "_method", "in": "query", "required": True, "schema": {"enum": ["POST"]}}]}
+    }
     body = {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}}
     spec["paths"]["/body"] = {"get": {**answers, "requestBody": body}}
     return spec
@@ -85,7 +92,11 @@ def test_it_is_bounded_and_seeded(ask: t.Any, node: Node) -> None:
 
 def test_what_it_makes_up_is_not_only_valid(ask: t.Any, node: Node) -> None:
     sent, failures = ask(document())
-    assert failures == [] or {f["operation"] for f in failures} <= {"GET /blocks", "GET /blocks/{index}", "GET /block/{block_hash}"}
+    assert failures == [] or {f["operation"] for f in failures} <= {
+        "GET /blocks",
+        "GET /blocks/{index}",
+        "GET /block/{block_hash}",
+    }
     assert any(not path[8:].isdigit() for path in node.asked if path.startswith("/blocks/"))
     assert all(one.requests and not one.skipped for one in sent.values()), sent
 
@@ -98,7 +109,9 @@ def test_what_it_makes_up_is_not_only_valid(ask: t.Any, node: Node) -> None:
         (201, {"status": "healthy"}, "Received: 201"),
     ],
 )
-def test_an_answer_that_the_document_does_not_promise_is_a_failure(ask: t.Any, node: Node, status: int, body: t.Any, words: str) -> None:
+def test_an_answer_that_the_document_does_not_promise_is_a_failure(
+    ask: t.Any, node: Node, status: int, body: t.Any, words: str
+) -> None:
     spec = document()
     spec["paths"] = {"/health": spec["paths"]["/health"]}
     assert ask(spec)[1] == []
@@ -128,7 +141,9 @@ def test_a_suite_that_collects_nothing_is_no_pass(monkeypatch: pytest.MonkeyPatc
     worker = Contract(Reads(HttpClient(node.url, timeout=5)), document(), Options(generated=4, scratch=str(tmp_path)))
     verdict = contract.judge(worker.exercise(), [], None, [])
     assert not verdict["ok"]
-    assert verdict["skipped"][0]["reason"] == "generated requests: schemathesis did not collect it" and len(verdict["skipped"]) == 5
+    assert (
+        verdict["skipped"][0]["reason"] == "generated requests: schemathesis did not collect it" and len(verdict["skipped"]) == 5
+    )
 
 
 def test_a_suite_that_runs_out_of_time_is_no_pass(ask: t.Any) -> None:
@@ -136,7 +151,9 @@ def test_a_suite_that_runs_out_of_time_is_no_pass(ask: t.Any) -> None:
     assert all(one.requests == 0 and "were up" in one.skipped for one in sent.values())
 
 
-def test_without_schemathesis_it_fails_and_says_where_it_is_needed(monkeypatch: pytest.MonkeyPatch, ask: t.Any, node: Node) -> None:
+def test_without_schemathesis_it_fails_and_says_where_it_is_needed(
+    monkeypatch: pytest.MonkeyPatch, ask: t.Any, node: Node
+) -> None:
     monkeypatch.setattr(generated, "_MISSING", "No module named 'schemathesis'")
     with pytest.raises(InputError, match=r"schemathesis.*controller.*delegate.*generated: 0"):
         ask(document())

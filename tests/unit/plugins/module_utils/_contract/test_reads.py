@@ -53,7 +53,9 @@ def reads(*answers: tuple[int, dict[str, str]], **options: t.Any) -> tuple[Reads
     return Reads(line, clock=clock, **options), line, clock
 
 
-@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "TRACE", "OPTIONS", "HEAD", "CONNECT", "QUERY", "get", "GET ", ""])
+@pytest.mark.parametrize(
+    "method", ["POST", "PUT", "PATCH", "DELETE", "TRACE", "OPTIONS", "HEAD", "CONNECT", "QUERY", "get", "GET ", ""]
+)
 def test_nothing_but_get_is_sent(method: str) -> None:
     one, line, _clock = reads()
     with pytest.raises(Refused):
@@ -96,7 +98,11 @@ def test_what_could_be_more_than_a_read_is_refused(target: str, headers: dict[st
 
 def test_what_says_who_asks_is_ours_alone() -> None:
     one, line, _clock = reads()
-    one.send("GET", "/stats", {"Authorization": "x", "COOKIE": "x", "Host": "x", "X-API-Key": "x", "Content-Length": "9", "If-None-Match": "1"})
+    one.send(
+        "GET",
+        "/stats",
+        {"Authorization": "x", "COOKIE": "x", "Host": "x", "X-API-Key": "x", "Content-Length": "9", "If-None-Match": "1"},
+    )
     assert line.headers == [{"If-None-Match": "1"}]
 
 
@@ -119,8 +125,10 @@ def test_no_path_is_asked_more_often_than_its_rate_in_any_minute(rate: int, path
 
 @pytest.mark.parametrize(
     ("header", "seconds"),
-    [(None, 5.0), ("", 5.0), ("7", 7.0), (" 7 ", 7.0), ("0", 0.0), ("3600", 60.0), ("-1", 5.0), ("1.5", 5.0), ("9" * 30, 5.0)]
-    + [("Wed, 21 Oct 2026 07:28:00 GMT", 5.0), ("٣", 5.0)],
+    [
+        *[(None, 5.0), ("", 5.0), ("7", 7.0), (" 7 ", 7.0), ("0", 0.0), ("3600", 60.0)],
+        *[("-1", 5.0), ("1.5", 5.0), ("9" * 30, 5.0), ("Wed, 21 Oct 2026 07:28:00 GMT", 5.0), ("\u0663", 5.0)],
+    ],
 )
 def test_how_long_a_node_may_ask_to_wait(header: str | None, seconds: float) -> None:
     assert asked_to_wait(header) == seconds

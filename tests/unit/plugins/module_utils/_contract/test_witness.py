@@ -28,12 +28,22 @@ ANSWERS = st.builds(
 )
 
 
-def answer(body: t.Any, status: int | None = 200, *, headers: t.Any = None, ms: float = 5.0, path: str = "/a", **more: t.Any) -> dict[str, t.Any]:
+def answer(
+    body: t.Any, status: int | None = 200, *, headers: t.Any = None, ms: float = 5.0, path: str = "/a", **more: t.Any
+) -> dict[str, t.Any]:
     asked = {"operation": "GET /a", "path": path, "query": {}, "about": "found"}
     if status is None:
         return {**asked, "status": None, "error": "refused", **more}
     kept = witness.headers_of(headers or {})
-    return {**asked, "status": status, "content_type": "application/json", "shape": shape.of(body), "headers": kept, "ms": [ms], **more}
+    return {
+        **asked,
+        "status": status,
+        "content_type": "application/json",
+        "shape": shape.of(body),
+        "headers": kept,
+        "ms": [ms],
+        **more,
+    }
 
 
 def kinds(before: t.Any, after: t.Any, factor: float = 5.0) -> list[tuple[str, str]]:
@@ -56,9 +66,17 @@ def kinds(before: t.Any, after: t.Any, factor: float = 5.0) -> list[tuple[str, s
         (answer({}, headers={"etag": "1"}), answer({}, headers={"etag": "2"}), []),
         (answer({}, headers={"etag": "1"}), answer({}), [("header", "header etag")]),
         (answer({}), answer({}, headers={"etag": "1"}), []),
-        (answer({}, headers={"cache-control": "no-store"}), answer({}, headers={"cache-control": "max-age=9"}), [("header", "header cache-control")]),
+        (
+            answer({}, headers={"cache-control": "no-store"}),
+            answer({}, headers={"cache-control": "max-age=9"}),
+            [("header", "header cache-control")],
+        ),
         (answer({}, headers={"vary": "A, b"}), answer({}, headers={"vary": "B,a"}), []),
-        (answer({}, headers={"access-control-allow-origin": "*"}), answer({}), [("header", "header access-control-allow-origin")]),
+        (
+            answer({}, headers={"access-control-allow-origin": "*"}),
+            answer({}),
+            [("header", "header access-control-allow-origin")],
+        ),
         (answer({}, headers={"date": "x", "server": "y"}), answer({}), []),
         (
             answer({}, headers={"content-type": "text/plain; charset=utf-8"}),
@@ -138,7 +156,14 @@ def test_a_packed_witness_comes_back_whole(value: dict[str, t.Any]) -> None:
 def test_a_witness_that_was_changed_is_refused() -> None:
     text = contract.pack({"format": "chainops.witness/1", "requests": [{"a": 1}] * 50})
     form, digest, packed = text.split(":")
-    broken = ["", "{}", packed, f"chainops.witness/2:{digest}:{packed}", f"{form}:{'0' * 64}:{packed}", f"{form}:{digest}:{packed[:-8]}"]
+    broken = [
+        "",
+        "{}",
+        packed,
+        f"chainops.witness/2:{digest}:{packed}",
+        f"{form}:{'0' * 64}:{packed}",
+        f"{form}:{digest}:{packed[:-8]}",
+    ]
     for one in [*broken, f"{form}:{digest}:!!!", f"{form}:{digest}:", f"{form}"]:
         with pytest.raises(InputError, match="witness"):
             contract.unpack(one)
