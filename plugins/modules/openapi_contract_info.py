@@ -85,7 +85,7 @@ options:
       How many valid, and as many invalid, requests schemathesis makes up for each operation. V(0) leaves that out and needs no
       schemathesis.
     type: int
-    default: 10
+    default: 5
   seed:
     description: What they are made up from. The same document and seed ask the same.
     type: int
@@ -309,7 +309,7 @@ def main():
         allowed_changes={"type": "list", "elements": "str", "default": []},
         examples={"type": "int", "default": 3},
         negative={"type": "bool", "default": True},
-        generated={"type": "int", "default": 10},
+        generated={"type": "int", "default": 5},
         seed={"type": "int", "default": 1},
         rate_limit={"type": "int", "default": 60},
         pause={"type": "float", "default": 0},
