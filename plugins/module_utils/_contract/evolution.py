@@ -147,12 +147,10 @@ class _Pair:
 
     def _answer(self, place: str, raw_old: t.Any, raw_new: t.Any, where: str, trail: Trail) -> None:
         """All that can come must have been possible before."""
-        pair = _refs(raw_old, raw_new)
-        if pair in trail or len(trail) > _MAX_DEPTH or (raw_old is None and raw_new is None):
+        opened = self._open(raw_old, raw_new, trail)
+        if opened is None:
             return
-        trail = (*trail, pair or ("", str(len(trail))))
-        self._step()
-        old, new = flat(self.old, raw_old), flat(self.new, raw_new)
+        old, new, trail = opened
         was, now = _types(old), _types(new)
         if "null" in now and "null" not in was:
             self.say("null", where, f"{where} can be null now ({place})", True)
@@ -188,12 +186,10 @@ class _Pair:
 
     def _taken(self, where: str, raw_old: t.Any, raw_new: t.Any, trail: Trail) -> None:
         """All that a client sent must be taken still."""
-        pair = _refs(raw_old, raw_new)
-        if pair in trail or len(trail) > _MAX_DEPTH or (raw_old is None and raw_new is None):
+        opened = self._open(raw_old, raw_new, trail)
+        if opened is None:
             return
-        trail = (*trail, pair or ("", str(len(trail))))
-        self._step()
-        old, new = flat(self.old, raw_old), flat(self.new, raw_new)
+        old, new, trail = opened
         was, now = _types(old), _types(new)
         if "null" in was and "null" not in now:
             self.say("null", where, f"{where} can't be null any more", True)
@@ -227,10 +223,15 @@ class _Pair:
         if "items" in old or "items" in new:
             self._taken(f"{where}[]", old.get("items", {}), new.get("items", {}), trail)
 
-    def _step(self) -> None:
+    def _open(self, old: t.Any, new: t.Any, trail: Trail) -> tuple[JsonDict, JsonDict, Trail] | None:
+        """Both schemas flat, and the way to here; None where there is nothing to compare, or it is being compared further up."""
         self.steps += 1
         if self.steps > _MAX_STEPS:
             raise IntegrityError(f"{self.label}: the OpenAPI document's schemas are too entangled to compare")
+        pair = _refs(old, new)
+        if pair in trail or len(trail) > _MAX_DEPTH or (old is None and new is None):
+            return None
+        return flat(self.old, old), flat(self.new, new), (*trail, pair or ("", str(len(trail))))
 
     def _fits(self, old: t.Any, new: t.Any, way: str, place: str, trail: Trail) -> bool:
         """Whether one alternative goes for another without anything breaking."""
