@@ -77,7 +77,10 @@ turns:
     - id: prop-7-node1
       outcome: committed
 open_turn:
-  description: The turn under way, with its last step and since when; null when there is none.
+  description:
+    - The turn under way, with its last step and since when; null when there is none.
+    - C(noted) is what that step has found out so far. While the new release is watched it holds C(progress) with the heights,
+      what is not yet so and the seconds left; while somebody's word is waited for, C(seconds_left) and C(on_silence).
   returned: success
   type: dict
   sample:
@@ -85,6 +88,8 @@ open_turn:
     step: probe
     way: forward
     since: 1767225600.0
+    noted:
+      progress: {height: 817, network_height: 819, waits_for: ["height 817; 821 is needed (819 + 2)"], seconds_left: 88.0}
     engine: true
 predicted_stop_window:
   description:

@@ -18,7 +18,7 @@ from .._core import canonical, files, journal
 from .._core.clock import CLOCK, Clock
 from .._core.errors import Busy, ChainopsError, InputError, IntegrityError, Refused
 from .._manifest import manifest
-from . import engine_main, fence, install, lock, release, service, turn
+from . import engine_main, fence, install, lock, past, release, service, turn
 from .engine import Context
 from .paths import Home, require_name
 from .steps import HostEffects
@@ -64,7 +64,10 @@ class Request:
 
 @dataclasses.dataclass(frozen=True)
 class Situation:
-    """What there is on the host. ``requested``: result of the turn asked for, when it was begun before."""
+    """What there is on the host. ``requested``: result of the turn asked for, when it was begun before.
+
+    ``one_way``: why there is no way back from the release that the host was brought to, when there is none.
+    """
 
     open_turn: str | None
     requested: t.Mapping[str, t.Any] | None
@@ -72,6 +75,7 @@ class Situation:
     link_path: str
     running: release.Running | None
     level: int | None
+    one_way: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,7 +105,26 @@ def decide(request: Request, there: Situation) -> Decision:
     path = os.path.realpath(release_dir(request))
     if there.running is not None and there.running.path == path == there.link_path and same_level:
         return Decision("nothing", f"it runs release {request.release['id']} at level {there.level} already")
-    return Decision("start", f"it runs {_shown(there)}, and shall run release {request.release['id']}")
+    reason = f"it runs {_shown(there)}, and shall run release {request.release['id']}"
+    if request.state == ROLLED_BACK and there.one_way:
+        raise Refused(
+            f"{reason}, but there is only the way forward: {'; '.join(there.one_way)}; bring a release that mends what is wrong",
+            one_way=list(there.one_way),
+        )
+    reasons = one_way(request)
+    if reasons:
+        reason += f"; once that is committed there is only the way forward: {'; '.join(reasons)}"
+    return Decision("start", reason)
+
+
+def one_way(request: Request) -> list[str]:
+    """Pure: why the turn's commit is a point of no return; empty when it isn't one."""
+    if request.state == ROLLED_BACK:
+        return []
+    reasons = [f"migration {item['id']} is not declared reversible" for item in request.migrations if not item.get("reversible")]
+    if request.release.get("new_block_format"):
+        reasons.append(f"release {request.release['id']} signs blocks in a format that the release before does not read")
+    return reasons
 
 
 def _shown(there: Situation) -> str:
@@ -132,7 +155,16 @@ def survey(request: Request) -> Situation:
         link_path=link_path,
         running=release.running(pid, request.release_link, home.releases, [link_path]) if pid else None,
         level=chain_adapter(request.chain).storage_level(request.data_dir),
+        one_way=_came_one_way(home, link_path) if request.state == ROLLED_BACK else (),
     )
+
+
+def _came_one_way(home: Home, path: str) -> tuple[str, ...]:
+    """Why nothing leads back from the release at this path: what the last turn said that brought the host to it."""
+    for result in past.results(home, limit=10**6):
+        if result["outcome"] == turn.COMMITTED and os.path.realpath(str((result["new"] or {}).get("path"))) == path:
+            return tuple(str(reason) for reason in result["one_way"])
+    return ()
 
 
 def outcome(home: Home, turn_id: str) -> dict[str, t.Any] | None:
@@ -216,6 +248,7 @@ def compose(request: Request, there: Situation, engine: str) -> dict[str, t.Any]
         "budgets": {"total": float(request.budgets["total"])},
         "policy": dict(request.policy),
         "confirm": dict(request.confirm) if request.confirm else None,
+        "one_way": one_way(request),
         "steps": turn.steps_of(direction, forward, undo, request.confirm is not None),
     }
 
@@ -237,7 +270,7 @@ def deadlines(
         "switch": 30.0,
         "start": start,
         "probe": follow,
-        "confirm": float(confirm["deadline"]) + 5.0 if confirm else 1.0,
+        "confirm": float(confirm["deadline"]) + start + follow if confirm else 1.0,
         "commit": 60.0,
     }
     undo = {
@@ -280,6 +313,11 @@ def preconditions(request: Request, there: Situation) -> list[str]:
     return problems + effects.preconditions(context)
 
 
+def worked_on(request: Request) -> list[str]:
+    """Directories that the engine needs."""
+    return [request.data_dir, os.path.dirname(request.release_link), *(str(root["path"]) for root in request.roots)]
+
+
 def begin(request: Request, there: Situation) -> None:
     """Write the plan, open the journal, start the engine. Raises Refused for an old token, Busy when somebody was faster."""
     home = home_of(request)
@@ -293,7 +331,7 @@ def begin(request: Request, there: Situation) -> None:
         digest = install.install(home)
         node = service.make(request.service, home)
         if isinstance(node, service.Systemd):
-            install.install_unit(node, home, digest)
+            install.install_unit(node, home, digest, worked_on(request))
         body = compose(request, there, digest)
         turn.load(body)
         paths = home.turn(request.turn_id)
@@ -337,13 +375,15 @@ def wait(home: Home, turn_id: str, timeout: float, *, clock: Clock = CLOCK, inte
         if found is None:
             raise IntegrityError(f"the journal of turn {turn_id} is gone", turn_id=turn_id)
         working = lock.engine_at_work(home) is not None
-        if found["outcome"] != turn.RUNNING and (not working or engine_main.open_turn(home) != turn_id):
+        rests = found["outcome"] != turn.RUNNING and found["ended"] is None and not working
+        cleaned_up = found["ended"] is not None and engine_main.open_turn(home) != turn_id
+        if rests or cleaned_up:
             return found
         now = clock.monotonic()
         if now >= until:
             return found
         dead_since = None if working else dead_since or now
-        if dead_since is not None and now - dead_since >= REVIVE_AFTER and found["outcome"] == turn.RUNNING:
+        if dead_since is not None and now - dead_since >= REVIVE_AFTER:
             dead_since = None
             revive(home, turn_id)
         clock.sleep(min(interval, max(0.01, until - now)))
@@ -393,16 +433,23 @@ def predicted(request: Request, there: Situation) -> dict[str, t.Any]:
     """A result for check mode: the steps that would be taken."""
     plan = compose(request, there, "0" * 64)
     steps = [{"name": step["name"], "way": turn.FORWARD, "state": "predicted", "does": step["effect"]} for step in plan["steps"]]
-    shown = {"old": plan["old"], "new": plan["new"], "direction": plan["direction"], "steps": steps}
+    shown = {name: plan[name] for name in ("old", "new", "direction", "one_way")}
     window = HostEffects(turn.load(plan), home_of(request)).predict()
-    return {**untouched(request, there), **shown, "outcome": "predicted", "reason": None, "predicted_stop_window": window}
+    return {
+        **untouched(request, there),
+        **shown,
+        "steps": steps,
+        "outcome": "predicted",
+        "reason": None,
+        "predicted_stop_window": window,
+    }
 
 
 def sentence(result: t.Mapping[str, t.Any]) -> str:
     """What became of a turn, in words; for messages."""
     name = f"turn {result['id']} of {result['instance']}"
     if result["outcome"] == turn.COMMITTED:
-        return f"{name} is committed"
+        return f"{name} is committed" + (f": {result['reason']}" if result["reason"] else "")
     if result["outcome"] == turn.PUT_BACK:
         how = "the host was put back" if result["touched"] else "nothing was touched"
         return f"{name} did not come about, {how}: {result['reason']}"

@@ -135,17 +135,21 @@ def _quoted(argument: str) -> str:
     return '"' + argument.replace("%", "%%").replace("$", "$$") + '"'
 
 
-def install_unit(service: Systemd, home: Home, digest: str) -> bool:
-    """The template and this instance's drop-in, enabled. True when something was changed."""
+def install_unit(service: Systemd, home: Home, digest: str, paths: t.Iterable[str]) -> bool:
+    """The template and this instance's drop-in, enabled. True when something was changed.
+
+    ``paths``: what the engine works on. After a reboot it must not look at a mount point before what belongs there is mounted.
+    """
     target = "multi-user.target" if service.scope == "system" else "default.target"
     name = unit_name(home)
+    mounts = " ".join(_quoted(path).replace("$$", "$") for path in sorted({home.root, *paths}))
     argv = " ".join(_quoted(argument) for argument in command(home, digest))
     wanted = {
         os.path.join(service.unit_dir, "chainops-turn@.service"): (
             TEMPLATE.format(needs_help=engine_main.NEEDS_HELP, target=target)
         ),
         os.path.join(service.unit_dir, f"{name}.d", "instance.conf"): (
-            f"[Unit]\nBefore={service.name}\n\n[Service]\nExecStart=\nExecStart={argv}\n"
+            f"[Unit]\nBefore={service.name}\nRequiresMountsFor={mounts}\n\n[Service]\nExecStart=\nExecStart={argv}\n"
         ),
     }
     changed = False

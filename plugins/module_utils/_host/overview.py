@@ -117,5 +117,6 @@ def _open_row(home: Home, turn_id: str) -> dict[str, t.Any]:
         "step": last.get("name"),
         "way": last.get("way"),
         "since": last.get("at"),
+        "noted": turn.notes(records, str(last.get("name")), str(last.get("way"))),
         "engine": lock.engine_at_work(home) is not None,
     }

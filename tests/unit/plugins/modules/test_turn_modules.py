@@ -133,6 +133,30 @@ def test_there_again_and_back_by_what_the_manifest_says(call: Caller, world: wor
     assert not same["changed"] and same["turn"]["outcome"] == "committed"
 
 
+def test_a_point_of_no_return_is_told_beforehand_and_kept(call: Caller, world: worlds.World) -> None:
+    one_way = {"migrations": [{**item, "reversible": False} for item in world.request().migrations]}
+    release = {**how(world, "t1")["release"], "new_block_format": True}
+    reasons = [
+        "migration 0002 is not declared reversible",
+        "release 2.0.0 signs blocks in a format that the release before does not read",
+    ]
+    predicted = call(validator_upgrade, True, **how(world, "t1", **one_way, release=release))
+    assert predicted["turn"]["one_way"] == reasons and predicted["preconditions"] == []
+    assert "once that is committed there is only the way forward" in predicted["msg"] and reasons[1] in predicted["msg"]
+    assert call(validator_upgrade, True, **how(world, "t1"))["turn"]["one_way"] == []
+
+    done = call(validator_upgrade, **how(world, "t1", **one_way))
+    assert done["turn"]["outcome"] == "committed" and done["turn"]["one_way"] == reasons[:1], done
+    point = {"snapshot_id": done["turn"]["snapshot"]["id"], "sha256": done["turn"]["snapshot"]["sha256"]}
+    old = {"id": "1.0.0", "sha256": world.sha("old"), "level": 1}
+    for check in (True, False):
+        asked = how(world, "b1", state="rolled_back", release=old, rollback_point=point, proof=None)
+        refused = call(validator_upgrade, check, **asked)
+        assert refused["failed"] and "there is only the way forward: migration 0002" in refused["msg"]
+    assert not os.path.exists(world.home.turn("b1").root)
+    world.require_whole("new")
+
+
 @pytest.mark.parametrize("world", [{"behave": "stall"}], indirect=True)
 def test_a_host_that_was_put_back_is_a_failure_that_says_why(call: Caller, world: worlds.World) -> None:
     result = call(validator_upgrade, **how(world, "t1"))

@@ -11,13 +11,14 @@ import os
 import signal
 import socket
 import time
+import types
 import typing as t
 
 import pytest
 
 from ansible_collections.chainops.validator.plugins.module_utils._chain.registry import adapter
 from ansible_collections.chainops.validator.plugins.module_utils._core import canonical, journal
-from ansible_collections.chainops.validator.plugins.module_utils._core.errors import Busy, InputError, Refused
+from ansible_collections.chainops.validator.plugins.module_utils._core.errors import Busy, CommandFailed, InputError, Refused
 from ansible_collections.chainops.validator.plugins.module_utils._host import control, engine_main, install, lock, past, turn
 from ansible_collections.chainops.validator.plugins.module_utils._manifest import manifest
 from ansible_collections.chainops.validator.plugins.module_utils._state import snapshot
@@ -350,6 +351,38 @@ def test_the_engine_is_the_code_that_runs_and_pinned_by_its_digest(world: worlds
     with open(plan, "w", encoding="utf-8") as stream:
         json.dump({**body, "require_drain": True}, stream)
     assert engine_main.main(["run", "--state-dir", world.home.state_dir, "--instance", "unit1"]) == engine_main.NEEDS_HELP
+
+
+def test_a_turn_whose_end_was_written_and_not_cleaned_up_is_cleaned_up(world: worlds.World) -> None:
+    result = upgrade(world)
+    assert result["outcome"] == "committed", why(world, result)
+    # As if the engine had died right after it wrote the end.
+    with open(world.home.open, "w", encoding="ascii") as stream:
+        stream.write("t1\n")
+    world.node().guard()
+    again = control.wait(world.home, "t1", 30.0)
+    assert again["outcome"] == "committed" and again["sessions"] == 1
+    assert not os.path.exists(world.home.open) and not world.node().guarded()
+
+
+def test_an_engine_that_can_not_ask_its_manager_is_started_once_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Gone(BaseException):
+        pass
+
+    ended: list[int] = []
+
+    def leave(code: int) -> None:
+        ended.append(code)
+        raise Gone
+
+    def silent() -> None:
+        raise CommandFailed("systemctl did not finish in 30 s", argv=[], code=None, output="")
+
+    monkeypatch.setattr(engine_main.os, "_exit", leave)
+    effects = types.SimpleNamespace(service=types.SimpleNamespace(state=silent))
+    with pytest.raises(Gone):
+        engine_main._again(t.cast(t.Any, effects))
+    assert ended == [engine_main.AGAIN] and engine_main.AGAIN not in (engine_main.OK, engine_main.NEEDS_HELP)
 
 
 def test_an_engine_without_an_open_turn_has_nothing_to_do(tmp_path: t.Any) -> None:
