@@ -9,12 +9,14 @@ module: rollout_lock
 short_description: One rollout at a time on an instance's host
 version_added: 0.1.0
 description:
-  - Asks one host for its lock, a lease with a token that only grows. Who holds the locks of a majority of the rollout's hosts
-    holds the rollout; counting is the caller's.
+  - Asks one host for its lock, a lease with a token that only grows. Who holds the locks of a majority of the instance's
+    inventory hosts holds the rollout; counting is the caller's.
   - A host that refuses says who holds it, since when and until when. That is an answer, RV(granted=false), not a failure.
-  - A lease that has expired is taken over only when no engine works under its token. The same rollout and holder get it again,
+  - A lease that has expired is taken over only when no engine works on the host. The same rollout and run get it again,
     and longer.
+  - A host lends a token to one run, also after that has given it back. So no two runs ever have a majority under one token.
   - Hosts remember the highest token they have seen and refuse lower ones, so an old controller that wakes up can do nothing.
+  - A lock that can't be written down (disk full, file system read-only) is not held, and the module fails.
 author:
   - chainops.validator contributors (@chainops)
 extends_documentation_fragment:
@@ -37,27 +39,41 @@ options:
     type: str
     required: true
   holder:
-    description:
-      - Who runs it, from where, as which job. Shown to whoever is refused.
-      - A rollout that goes on from another machine is another holder.
+    description: Who runs it, from where, as which job, in words. Shown to whoever is refused.
     type: str
     required: true
+  run:
+    description:
+      - Which run of Ansible asks. Two runs of one person are two holders. By default what O(holder) says.
+      - The lookup P(chainops.validator.rollout_holder#lookup) tells all three.
+    type: str
+  about:
+    description: What else is known of the run, kept beside the lease. Must not hold secrets.
+    type: dict
+    default: {}
   token:
     description:
       - The token to hold it under; V(0) takes the next one that this host has not seen.
-      - Hosts may have seen different ones. Take the highest that any host gave, and ask all of them again for that.
+      - Hosts may have seen different ones. Ask all of them for one more than the highest that any has seen.
     type: int
     default: 0
   lease_seconds:
     description: How long the lease lasts when nobody renews it.
     type: float
     default: 900
-  break:
+  over:
+    description: Tokens of holders that are known to be dead. Their leases need not have expired, but no engine may work on the host.
+    type: list
+    elements: int
+    default: []
+  break_token:
     description:
-      - Take it from its holder, expired or not. The host keeps a record of it.
+      - Take it from the holder that has this token, whatever its lease and its engine say; V(0) breaks nothing. Naming the token makes
+        sure that it is the holder that was looked at.
+      - The host keeps it in its manifest, as V(lock_broken).
       - Only when somebody has made sure that the holder is gone.
-    type: bool
-    default: false
+    type: int
+    default: 0
 seealso:
   - module: chainops.validator.validator_upgrade
 """
@@ -101,6 +117,18 @@ lock:
     renewed: 1767225600.0
     lease_seconds: 900.0
     expires: 1767226500.0
+    run: "bastion:4711:8843"
+    about: {user: alice, host: bastion, pid: 4711}
+before:
+  description: The same of whoever held it before, with C(expired), as the host's own clock sees it; empty when it was free.
+  returned: success
+  type: dict
+  sample: {}
+working:
+  description: The turn that an engine works on now; empty when none does.
+  returned: success
+  type: str
+  sample: ""
 fence:
   description: The highest token this host has seen.
   returned: success
@@ -120,32 +148,39 @@ from ansible_collections.chainops.validator.plugins.module_utils._module.base im
 
 def shown(lease: lock.Lease | None, *, diff: bool = False) -> dict[str, t.Any]:
     """A lease for people. In a diff only what a change is about: not the times, which move with every renewal."""
-    if lease is None:
+    if lease is None or lease.released:
         return {}
-    names = ("rollout_id", "holder", "token") + (() if diff else ("acquired", "renewed", "lease_seconds", "expires"))
+    names = ("rollout_id", "holder", "token")
     whole = lease.as_dict()
-    return {name: whole[name] for name in names}
+    more = ("acquired", "renewed", "lease_seconds", "expires", "run", "about")
+    return {name: whole[name] for name in (names if diff else names + more)}
 
 
 def act(module: AnsibleModule) -> dict[str, t.Any]:
     params = module.params
     home = Home(params["state_dir"], params["instance"])
-    asked: dict[str, t.Any] = {
-        "rollout_id": params["rollout_id"],
-        "holder": params["holder"],
-        "break_it": params["break"],
-        "dry": module.check_mode,
-    }
-    if params["state"] == "held":
-        before, decision = lock.hold(home, token=params["token"], lease_seconds=params["lease_seconds"], **asked)
-    else:
-        before, decision = lock.release(home, **asked)
+    asking = lock.Asking(
+        params["rollout_id"],
+        params["holder"],
+        params["run"] or params["holder"],
+        params["about"],
+        params["token"],
+        params["lease_seconds"],
+        tuple(params["over"]),
+        params["break_token"],
+    )
+    ask = lock.hold if params["state"] == "held" else lock.release
+    before, decision = ask(home, asking, dry=module.check_mode)
     change = Change(shown(before, diff=True), shown(decision.lease, diff=True), f"lock of {home.instance}")
+    engine = lock.engine_at_work(home)
+    expired = {"expired": before.expired(lock.now())} if before and not before.released else {}
     return {
         **change.result(),
         "granted": decision.granted,
         "reason": decision.reason,
         "lock": shown(decision.lease),
+        "before": {**shown(before), **expired},
+        "working": engine["turn_id"] if engine else "",
         "fence": fence.highest(home.fence),
     }
 
@@ -156,9 +191,12 @@ def main() -> None:
         state={"type": "str", "choices": ["held", "released"], "default": "held"},
         rollout_id={"type": "str", "required": True},
         holder={"type": "str", "required": True},
+        run={"type": "str"},
+        about={"type": "dict", "default": {}},
         token={"type": "int", "default": 0, "no_log": False},
         lease_seconds={"type": "float", "default": 900},
-        **{"break": {"type": "bool", "default": False}},
+        over={"type": "list", "elements": "int", "default": []},
+        break_token={"type": "int", "default": 0, "no_log": False},
     )
     run(spec.module(), act)
 

@@ -35,8 +35,10 @@ options:
       - V(upgraded) brings the host to O(release).
       - V(rolled_back) brings a host that was upgraded back to its rollback point, with the data of the snapshot that the manifest
         names and the release before. The key's last-signed state stays what it is. The node then catches up from its peers.
+      - V(resumed) begins nothing. The engine of the turn O(turn_id), which is under way or rests, is started again where it doesn't
+        work, and waited for. The turn's own plan says what it does; of the other options only O(fence_token) and O(timeout) count.
     type: str
-    choices: [upgraded, rolled_back]
+    choices: [upgraded, rolled_back, resumed]
     default: upgraded
   chain:
     description: Which kind of node it is.
@@ -322,7 +324,8 @@ import typing as t
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.chainops.validator.plugins.module_utils._core.errors import InputError
-from ansible_collections.chainops.validator.plugins.module_utils._host import control, turn
+from ansible_collections.chainops.validator.plugins.module_utils._host import control, engine_main, turn
+from ansible_collections.chainops.validator.plugins.module_utils._host.paths import Home
 from ansible_collections.chainops.validator.plugins.module_utils._module import options
 from ansible_collections.chainops.validator.plugins.module_utils._module.base import ArgumentSpec, Change, run
 from ansible_collections.chainops.validator.plugins.module_utils._module.turn_options import TURN, service_spec
@@ -378,6 +381,8 @@ def request_of(params: t.Mapping[str, t.Any]) -> control.Request:
 
 def act(module: AnsibleModule) -> dict[str, t.Any]:
     params = module.params
+    if params["state"] == control.RESUMED:
+        return resume(module)
     request = request_of(params)
     there = control.survey(request)
     decision = control.decide(request, there)
@@ -394,6 +399,8 @@ def act(module: AnsibleModule) -> dict[str, t.Any]:
     home = control.home_of(request)
     waits = params["wait"] and decision.kind != "ended" and not module.check_mode
     result = control.wait(home, request.turn_id, params["timeout"] if waits else 0.0)
+    if waits:
+        control.keep(home, params["fence_token"])
     changed = decision.kind != "ended" and bool(result["touched"])
     answer = {**change.result(), "changed": changed, "msg": control.sentence(result), "turn": result}
     if result["outcome"] == turn.COMMITTED or (result["outcome"] == turn.RUNNING and not waits):
@@ -402,8 +409,26 @@ def act(module: AnsibleModule) -> dict[str, t.Any]:
     raise AssertionError("fail_json returned")
 
 
+def resume(module: AnsibleModule) -> dict[str, t.Any]:
+    """Whatever the turn came to is an answer; only a turn that still isn't over is a failure."""
+    params = module.params
+    home = Home(params["state_dir"], params["instance"])
+    if module.check_mode:
+        result = control.outcome(home, params["turn_id"])
+        if result is None:
+            raise InputError(f"turn {params['turn_id']} is not under way on {home.instance}")
+    else:
+        result = control.resume(home, params["turn_id"], params["fence_token"], params["timeout"])
+        control.keep(home, params["fence_token"])
+    answer = {"changed": bool(result["touched"]), "diff": {"before": {}, "after": {}}, "msg": control.sentence(result), "turn": result}
+    # What rests has failed by its result, and is open all the same.
+    if engine_main.open_turn(home) == params["turn_id"] and not module.check_mode:
+        module.fail_json(**answer)
+    return answer
+
+
 OPTIONS: dict[str, t.Any] = {
-    "state": {"type": "str", "choices": [control.UPGRADED, control.ROLLED_BACK], "default": control.UPGRADED},
+    "state": {"type": "str", "choices": [control.UPGRADED, control.ROLLED_BACK, control.RESUMED], "default": control.UPGRADED},
     "chain": {"type": "str", "default": "xai"},
     "api_url": {"type": "str", "required": True},
     "turn_id": {"type": "str", "required": True},

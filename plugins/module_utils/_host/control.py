@@ -9,6 +9,7 @@ whoever calls again with the same turn id finds it there.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import typing as t
@@ -23,7 +24,7 @@ from .engine import Context
 from .paths import Home, require_name
 from .steps import HostEffects
 
-UPGRADED, ROLLED_BACK = "upgraded", "rolled_back"
+UPGRADED, ROLLED_BACK, RESUMED = "upgraded", "rolled_back", "resumed"
 DIRECTIONS = {UPGRADED: "forward", ROLLED_BACK: "back"}
 #: Seconds a dead engine may stay dead while somebody waits, before it is started again.
 REVIVE_AFTER = 3.0
@@ -314,6 +315,27 @@ def attach(request: Request) -> None:
         fence.admit(home.fence, request.fence_token)
         lock.renew(home, request.fence_token)
     revive(home, request.turn_id)
+
+
+def resume(home: Home, turn_id: str, fence_token: int, timeout: float) -> dict[str, t.Any]:
+    """See that the engine of an open turn works, wait for it, and tell what the turn came to.
+
+    Raises Refused for an old token, InputError when this is not the turn that is open.
+    """
+    if engine_main.open_turn(home) != turn_id:
+        known = outcome(home, turn_id)
+        if known is None or known["outcome"] == turn.RUNNING:
+            raise InputError(f"turn {turn_id} is not under way on {home.instance}", turn_id=turn_id)
+        return known
+    lock.use(home, fence_token)
+    revive(home, turn_id)
+    return wait(home, turn_id, timeout)
+
+
+def keep(home: Home, fence_token: int) -> None:
+    """Renew the lease once more after a long wait. Whoever took over meanwhile keeps it: what came of the turn is told all the same."""
+    with contextlib.suppress(Refused, Busy):
+        lock.use(home, fence_token)
 
 
 def revive(home: Home, turn_id: str) -> None:

@@ -191,7 +191,7 @@ def test_a_rollback_point_that_would_not_restore_is_found_before_the_stop(world:
 
 
 def test_an_old_token_is_refused_and_another_turn_waits(world: worlds.World) -> None:
-    lock.hold(world.home, rollout_id="other", holder="bob", token=5)
+    lock.hold(world.home, lock.Asking("other", "bob", "bob", token=5))
     request = world.request()
     with pytest.raises(Refused, match="older than 5"):
         control.begin(request, control.survey(request))
