@@ -14,7 +14,7 @@ import re
 import typing as t
 
 from .._core import canonical
-from .._core.errors import InputError, IntegrityError, Refused
+from .._core.errors import ChainopsError, InputError, IntegrityError, Refused
 from .._core.files import make_dir, read_or_none, write_atomic
 
 FORMAT = "chainops.drain/1"
@@ -40,6 +40,28 @@ def load(folder: str, server: str) -> dict[str, t.Any] | None:
             f"{path} is not a drain's record; look how the gateway stands, put it right by hand, then remove the file", path=path
         )
     return record
+
+
+def all_of(folder: str) -> tuple[dict[str, dict[str, t.Any]], list[str]]:
+    """Every server's record, and what is wrong with those that can't be read."""
+    found: dict[str, dict[str, t.Any]] = {}
+    problems: list[str] = []
+    try:
+        names = sorted(os.listdir(folder))
+    except FileNotFoundError:
+        return {}, []
+    except OSError as exc:
+        return {}, [f"{folder}: {exc.strerror}"]
+    for name in names:
+        if name.startswith(".") or not name.endswith(".json"):
+            continue
+        try:
+            record = load(folder, name[: -len(".json")])
+            if record is not None:
+                found[str(record["server"])] = record
+        except (ChainopsError, OSError, KeyError) as exc:
+            problems.append(exc.message if isinstance(exc, ChainopsError) else f"{name}: {exc}")
+    return found, problems
 
 
 def save(folder: str, record: t.Mapping[str, t.Any]) -> None:
