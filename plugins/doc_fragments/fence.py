@@ -11,8 +11,8 @@ class ModuleDocFragment:
 options:
   fence_token:
     description:
-      - The token that M(chainops.validator.rollout_lock) gave to the rollout that this call belongs to. A lower one than the host has
-        seen is refused, and the lease under it is renewed.
+      - The token that M(chainops.validator.rollout_lock) gave to the rollout that this call belongs to. A lower one than the
+        host has seen is refused, and the lease under it is renewed.
       - V(0) for a call that belongs to no rollout.
     type: int
     default: 0

@@ -11,8 +11,8 @@ author: [chainops.validator contributors (@chainops)]
 description:
   - Tells this run of Ansible from every other one, for M(chainops.validator.rollout_lock).
   - A run is one process of C(ansible-playbook); in AWX and its kin a job, and jobs of one workflow are one run.
-  - Says also which holders of the leases that are given are known to be gone, because their processes were of this very machine and
-    aren't there any more. Elsewhere, and of jobs, nothing is known, and a lease has to expire.
+  - Says also which holders of the leases that are given are known to be gone, because their processes were of this very machine
+    and aren't there any more. Elsewhere, and of jobs, nothing is known, and a lease has to expire.
 options:
   _terms:
     description: Leases, as M(chainops.validator.rollout_lock) returns them in RV(chainops.validator.rollout_lock#module:before).
@@ -34,8 +34,8 @@ EXAMPLES = r"""
 RETURN = r"""
 _raw:
   description:
-    - C(words) for people, C(run) to tell runs apart, C(about) with all that is known, and C(gone), the runs among the leases' that
-      are known to be gone.
+    - C(words) for people, C(run) to tell runs apart, C(about) with all that is known, and C(gone), the runs among the leases'
+      that are known to be gone.
   type: list
   elements: dict
   sample:
@@ -70,7 +70,9 @@ def process():
     parent = multiprocessing.parent_process()
     pid = parent.pid if parent is not None else os.getpid()
     since = procs.started_at(pid) if place() else None
-    moment = datetime.datetime.fromtimestamp(since, datetime.timezone.utc) if since else datetime.datetime.now(datetime.timezone.utc)
+    moment = (
+        datetime.datetime.fromtimestamp(since, datetime.timezone.utc) if since else datetime.datetime.now(datetime.timezone.utc)
+    )
     try:
         user = getpass.getuser()
     except (KeyError, OSError):

@@ -62,14 +62,15 @@ options:
     type: float
     default: 900
   over:
-    description: Tokens of holders that are known to be dead. Their leases need not have expired, but no engine may work on the host.
+    description:
+      - Tokens of holders that are known to be dead. Their leases need not have expired, but no engine may work on the host.
     type: list
     elements: int
     default: []
   break_token:
     description:
-      - Take it from the holder that has this token, whatever its lease and its engine say; V(0) breaks nothing. Naming the token makes
-        sure that it is the holder that was looked at.
+      - Take it from the holder that has this token, whatever its lease and its engine say; V(0) breaks nothing. Naming the token
+        makes sure that it is the holder that was looked at.
       - The host keeps it in its manifest, as V(lock_broken).
       - Only when somebody has made sure that the holder is gone.
     type: int

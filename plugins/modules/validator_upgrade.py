@@ -35,8 +35,9 @@ options:
       - V(upgraded) brings the host to O(release).
       - V(rolled_back) brings a host that was upgraded back to its rollback point, with the data of the snapshot that the manifest
         names and the release before. The key's last-signed state stays what it is. The node then catches up from its peers.
-      - V(resumed) begins nothing. The engine of the turn O(turn_id), which is under way or rests, is started again where it doesn't
-        work, and waited for. The turn's own plan says what it does; of the other options only O(fence_token) and O(timeout) count.
+      - V(resumed) begins nothing. The engine of the turn O(turn_id), which is under way or rests, is started again where it
+        doesn't work, and waited for. The turn's own plan says what it does. Of the other options only O(fence_token) and
+        O(timeout) count.
     type: str
     choices: [upgraded, rolled_back, resumed]
     default: upgraded
@@ -420,7 +421,12 @@ def resume(module: AnsibleModule) -> dict[str, t.Any]:
     else:
         result = control.resume(home, params["turn_id"], params["fence_token"], params["timeout"])
         control.keep(home, params["fence_token"])
-    answer = {"changed": bool(result["touched"]), "diff": {"before": {}, "after": {}}, "msg": control.sentence(result), "turn": result}
+    answer = {
+        "changed": bool(result["touched"]),
+        "diff": {"before": {}, "after": {}},
+        "msg": control.sentence(result),
+        "turn": result,
+    }
     # What rests has failed by its result, and is open all the same.
     if engine_main.open_turn(home) == params["turn_id"] and not module.check_mode:
         module.fail_json(**answer)

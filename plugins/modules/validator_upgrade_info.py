@@ -28,8 +28,8 @@ options:
     type: path
   release_sha256:
     description:
-      - The release that a rollout goes to, the digest of its archive for each architecture. With it C(state) of RV(status) tells V(old)
-        from V(new).
+      - The release that a rollout goes to, the digest of its archive for each architecture. With it C(state) of RV(status) tells
+        V(old) from V(new).
     type: list
     elements: str
     default: []
@@ -44,8 +44,8 @@ options:
     default: 10
   wait:
     description:
-      - Seconds to wait, at most, until no engine works on the host any more; the engine of a turn that is under way ends it by itself.
-        What is returned is how the host is then.
+      - Seconds to wait, at most, until no engine works on the host any more; the engine of a turn that is under way ends it by
+        itself. What is returned is how the host is then.
     type: float
     default: 0
 seealso:
@@ -120,7 +120,7 @@ lock:
   sample: {}
 unrecorded:
   description:
-    - The entry that the last turn should have in the manifest and doesn't, because its controller was gone by then; null otherwise.
+    - The entry that the last turn should have in the manifest and doesn't, because its controller was gone by then; or null.
     - It can be handed to M(chainops.validator.migration_manifest) as it is.
   returned: success
   type: dict

@@ -42,7 +42,11 @@ def describe(variables: Facts, process: Facts, operator: str = "") -> dict[str, 
         "url": url,
     }
     from_job = f", job {job}{f' of workflow {workflow}' if workflow else ''}{f' ({url})' if url else ''}" if job else ""
-    return {"words": f"{who} on {process['host']}{from_job}, pid {process['pid']} since {process['started']}", "run": run, "about": about}
+    return {
+        "words": f"{who} on {process['host']}{from_job}, pid {process['pid']} since {process['started']}",
+        "run": run,
+        "about": about,
+    }
 
 
 def gone(lease: Facts, place: str, ticks_of: t.Callable[[int], int | None]) -> bool:

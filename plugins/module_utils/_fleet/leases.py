@@ -22,12 +22,12 @@ def majority(count: int) -> int:
 def decide(looks: t.Mapping[str, Facts | None], holder: Facts, rollout_id: str, break_token: int = 0) -> dict[str, t.Any]:
     """What to ask every host for, or why not to ask at all.
 
-    ``looks``: what ``rollout_lock`` said of each host of the instance without changing it (``before``, ``working``, ``fence``), None
+    ``looks``: what ``rollout_lock`` said of each host of the fleet without changing it (``before``, ``working``, ``fence``), None
     where it couldn't be asked. ``holder``: ``words``, ``run``, and of ``gone`` the runs whose processes are known to be gone.
 
     Returns ``{"ask": bool, "token": int, "over": [tokens], "reasons": [...], "notes": [...]}``.
     """
-    known = {name: look for name, look in looks.items() if look is not None}
+    known = {name: look for name, look in looks.items() if look is not None and "fence" in look}
     reasons = []
     if len(known) < majority(len(looks)):
         reasons.append(f"only {len(known)} of {len(looks)} hosts could be asked, and it takes {majority(len(looks))}")
@@ -45,7 +45,9 @@ def decide(looks: t.Mapping[str, Facts | None], holder: Facts, rollout_id: str, 
             reasons.append(f"{words(lease)}; its lease is over, but an engine still works on {', '.join(working)}: wait for it")
         elif expired or gone:
             over += [token] if gone else []
-            notes.append(f"taken over, {'its process is gone' if gone else 'its lease has expired on a majority'}: {words(lease)}")
+            notes.append(
+                f"taken over, {'its process is gone' if gone else 'its lease has expired on a majority'}: {words(lease)}"
+            )
         else:
             reasons.append(
                 f"{words(lease)}; its lease runs on. If that run is gone for good, say so with rollout_break_token={token}"

@@ -47,8 +47,13 @@ def target_of(hosts: t.Sequence[Facts], wanted: t.Sequence[str]) -> list[str]:
     return [str(last["new"]["sha256"])] if last else []
 
 
-def rows(hosts: t.Sequence[Facts], gateways: t.Mapping[str, Facts | None], wanted: t.Sequence[str] = ()) -> list[dict[str, t.Any]]:
-    """One row a host. ``hosts``: ``name``, ``server`` (at the gateways), ``look`` (validator_upgrade_info), ``node`` (validator_info)."""
+def rows(
+    hosts: t.Sequence[Facts], gateways: t.Mapping[str, Facts | None], wanted: t.Sequence[str] = ()
+) -> list[dict[str, t.Any]]:
+    """One row a host.
+
+    ``hosts``: ``name``, ``server`` (at the gateways), ``look`` (validator_upgrade_info), ``node`` (validator_info).
+    """
     target = target_of(hosts, wanted)
     return [_row(one, gateways, target) for one in hosts]
 
@@ -114,8 +119,9 @@ def _state(said: Facts, running: Facts, last: Facts | None, target: t.Sequence[s
 def left_over(hosts: t.Sequence[Facts], gateways: t.Mapping[str, Facts | None]) -> dict[str, t.Any]:
     """What an earlier controller began and didn't see through.
 
-    ``hosts`` as for ``rows``. Returns ``{"open": {host: turn}, "drained": {host: [gateways]}, "unrecorded": [hosts], "hosts": [hosts],
-    "unsure": [gateways]}``: turns that aren't over, drains of ours that aren't, turns that nobody wrote down, and all of these hosts.
+    ``hosts`` as for ``rows``. Returns ``{"open": {host: turn}, "drained": {host: [gateways]}, "unrecorded": [hosts],
+    "hosts": [hosts], "unsure": [gateways]}``: turns that aren't over, drains of ours that aren't, turns that nobody wrote down,
+    and all of these hosts.
     """
     opened, drained, unrecorded = {}, {}, []
     for one in hosts:

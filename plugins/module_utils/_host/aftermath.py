@@ -25,7 +25,8 @@ def entry(plan: Fields, result: Fields) -> dict[str, t.Any] | None:
 
     ``plan``: the turn's plan document; ``result``: what ``turn.result`` makes of its journal.
     """
-    if result["outcome"] == turn.COMMITTED:
+    # Past its commit a turn has brought the host to the new release, also when that doesn't run any more: back is by this entry.
+    if result["outcome"] == turn.COMMITTED or (result["outcome"] == turn.FAILED and result["commit"]):
         kind = "upgrade" if result["direction"] == "forward" else "rollback"
     elif result["outcome"] in (turn.PUT_BACK, turn.FAILED) and result["touched"] and result["ended"] is not None:
         kind = "put_back"

@@ -333,7 +333,7 @@ def resume(home: Home, turn_id: str, fence_token: int, timeout: float) -> dict[s
 
 
 def keep(home: Home, fence_token: int) -> None:
-    """Renew the lease once more after a long wait. Whoever took over meanwhile keeps it: what came of the turn is told all the same."""
+    """Renew the lease once more after a long wait. Whoever took over meanwhile keeps it; what came of the turn is told anyway."""
     with contextlib.suppress(Refused, Busy):
         lock.use(home, fence_token)
 

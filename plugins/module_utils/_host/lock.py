@@ -30,8 +30,8 @@ from .paths import Home
 class Lease:
     """Who holds a host. Times are seconds; ``mono`` and ``boot`` make it immune to a stepping clock within one boot.
 
-    ``holder`` is for people, ``run`` tells one run from another, ``about`` is what else is known of it. A lease that was given back
-    stays as ``released``: the host goes on to know whose its token was.
+    ``holder`` is for people, ``run`` tells one run from another, ``about`` is what else is known of it. A lease that was given
+    back stays as ``released``: the host goes on to know whose its token was.
     """
 
     rollout_id: str
@@ -66,7 +66,7 @@ class Lease:
 
 @dataclasses.dataclass(frozen=True)
 class Asking:
-    """Who asks, for what. ``token`` 0: the next one. ``over``: a holder's token that is known to be dead. ``breaks``: one to break."""
+    """Who asks, for what. ``token`` 0: the next one. ``over``: tokens of holders known to be dead. ``breaks``: one to break."""
 
     rollout_id: str
     holder: str
@@ -305,7 +305,12 @@ def _record(home: Home, decision: Decision, asking: Asking, clock: Clock) -> Non
         return
     token = decision.lease.token if decision.lease else None
     if decision.broke is not None:
-        entry = {"rollout_id": asking.rollout_id, "turn_id": f"lock-{decision.broke.token}", "holder": asking.holder, "token": token}
+        entry = {
+            "rollout_id": asking.rollout_id,
+            "turn_id": f"lock-{decision.broke.token}",
+            "holder": asking.holder,
+            "token": token,
+        }
         broke = {name: value for name, value in decision.broke.as_dict().items() if name not in ("mono", "boot", "about")}
         manifest.append(home.manifest, {**entry, "kind": "lock_broken", "instance": home.instance, "broke": broke})
     files.make_dir(home.evidence)

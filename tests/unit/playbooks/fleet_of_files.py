@@ -1,7 +1,7 @@
 # Copyright (c) 2026 chainops.validator contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A fleet of "hosts" on this machine: the real playbooks, roles, lock and manifests, with ``stub.py`` for whatever needs a node."""
+"""A fleet of "hosts" on this machine: the real playbooks, roles, lock and manifests; ``stub.py`` for whatever needs a node."""
 
 from __future__ import annotations
 
@@ -84,7 +84,10 @@ class Fleet:
             "validator_data_dir": "/data/{{ inventory_hostname }}",
             "validator_service": "{{ inventory_hostname }}.service",
             "validator_address": "{{ inventory_hostname }}",
-            "rollout_release": {"id": "2", "artifacts": {machine: artifact for machine in {platform.machine(), "x86_64", "aarch64"}}},
+            "rollout_release": {
+                "id": "2",
+                "artifacts": dict.fromkeys({platform.machine(), "x86_64", "aarch64"}, artifact),
+            },
             "rollout_proposal_id": "p7",
             "rollout_report_dir": str(self.folder / "report"),
             "rollout_stage": False,

@@ -134,7 +134,7 @@ class Run:
 @pytest.mark.parametrize("seed", range(150))
 def test_no_two_runs_ever_have_a_majority_under_one_token(seed: int) -> None:
     """Random calls of several runs on hosts that are cut off, reboot, and whose clocks step: every order of every call."""
-    chance = random.Random(seed)  # noqa: S311 - a schedule, not a secret
+    chance = random.Random(seed)
     hosts = {f"h{i}": Host() for i in range(chance.choice([1, 2, 3, 4, 5, 7]))}
     runs = [Run(f"run{i}") for i in range(3)]
     owners: dict[int, str] = {}
