@@ -31,17 +31,17 @@ options:
     description:
       - V(held) takes the lock, or renews it.
       - V(released) gives it back. What the host remembers of tokens stays.
+      - V(seen) only looks, and changes nothing.
     type: str
-    choices: [held, released]
+    choices: [held, released, seen]
     default: held
   rollout_id:
-    description: The rollout that asks.
+    description: The rollout that asks. Required unless O(state=seen).
     type: str
-    required: true
   holder:
-    description: Who runs it, from where, as which job, in words. Shown to whoever is refused.
+    description: Who runs it, from where, as which job, in words. Shown to whoever is refused. Required
+      unless O(state=seen).
     type: str
-    required: true
   run:
     description:
       - Which run of Ansible asks. Two runs of one person are two holders. By default what O(holder) says.
@@ -98,17 +98,17 @@ EXAMPLES = r"""
 RETURN = r"""
 granted:
   description: Whether this host's answer is yes.
-  returned: success
+  returned: O(state) is not V(seen)
   type: bool
   sample: true
 reason:
   description: Why, in words; names the holder when it is no.
-  returned: success
+  returned: O(state) is not V(seen)
   type: str
   sample: it was free
 lock:
   description: Who holds this host now; empty when nobody does.
-  returned: success
+  returned: O(state) is not V(seen)
   type: dict
   sample:
     rollout_id: prop-7
@@ -121,7 +121,8 @@ lock:
     run: "bastion:4711:8843"
     about: {user: alice, host: bastion, pid: 4711}
 before:
-  description: The same of whoever held it before, with C(expired), as the host's own clock sees it; empty when it was free.
+  description:
+    - The same of whoever held it before, with V(expired), as the host's own clock sees it; empty when it was free.
   returned: success
   type: dict
   sample: {}
@@ -157,9 +158,22 @@ def shown(lease: lock.Lease | None, *, diff: bool = False) -> dict[str, t.Any]:
     return {name: whole[name] for name in (names if diff else names + more)}
 
 
+def seen(home: Home, before: lock.Lease | None) -> dict[str, t.Any]:
+    """How the host stood before."""
+    engine = lock.engine_at_work(home)
+    expired = {"expired": before.expired(lock.now())} if before and not before.released else {}
+    return {
+        "before": {**shown(before), **expired},
+        "working": engine["turn_id"] if engine else "",
+        "fence": fence.highest(home.fence),
+    }
+
+
 def act(module: AnsibleModule) -> dict[str, t.Any]:
     params = module.params
     home = Home(params["state_dir"], params["instance"])
+    if params["state"] == "seen":
+        return {"changed": False, "diff": {"before": {}, "after": {}}, **seen(home, lock.held(home.lock))}
     asking = lock.Asking(
         params["rollout_id"],
         params["holder"],
@@ -173,25 +187,21 @@ def act(module: AnsibleModule) -> dict[str, t.Any]:
     ask = lock.hold if params["state"] == "held" else lock.release
     before, decision = ask(home, asking, dry=module.check_mode)
     change = Change(shown(before, diff=True), shown(decision.lease, diff=True), f"lock of {home.instance}")
-    engine = lock.engine_at_work(home)
-    expired = {"expired": before.expired(lock.now())} if before and not before.released else {}
     return {
         **change.result(),
         "granted": decision.granted,
         "reason": decision.reason,
         "lock": shown(decision.lease),
-        "before": {**shown(before), **expired},
-        "working": engine["turn_id"] if engine else "",
-        "fence": fence.highest(home.fence),
+        **seen(home, before),
     }
 
 
 def main() -> None:
     spec = ArgumentSpec(
         options.INSTANCE,
-        state={"type": "str", "choices": ["held", "released"], "default": "held"},
-        rollout_id={"type": "str", "required": True},
-        holder={"type": "str", "required": True},
+        state={"type": "str", "choices": ["held", "released", "seen"], "default": "held"},
+        rollout_id={"type": "str"},
+        holder={"type": "str"},
         run={"type": "str"},
         about={"type": "dict", "default": {}},
         token={"type": "int", "default": 0, "no_log": False},
@@ -199,7 +209,8 @@ def main() -> None:
         over={"type": "list", "elements": "int", "default": []},
         break_token={"type": "int", "default": 0, "no_log": False},
     )
-    run(spec.module(), act)
+    who = ["rollout_id", "holder"]
+    run(spec.module(required_if=[("state", "held", who), ("state", "released", who)]), act)
 
 
 if __name__ == "__main__":
