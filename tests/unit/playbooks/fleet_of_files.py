@@ -10,7 +10,6 @@ import json
 import os
 import pathlib
 import platform
-import shutil
 import subprocess
 import sys
 import typing as t
@@ -71,8 +70,9 @@ class Fleet:
         for path in (REPO / "plugins" / "modules").glob("*.py"):
             if path.stem not in STUBBED:
                 (root / "plugins" / "modules" / path.name).symlink_to(path)
+        stub = pathlib.Path(__file__).with_name("stub.py").read_text(encoding="utf-8")
         for name in STUBBED:
-            shutil.copy(pathlib.Path(__file__).with_name("stub.py"), root / "plugins" / "modules" / f"{name}.py")
+            (root / "plugins" / "modules" / f"{name}.py").write_text(f"#!/usr/bin/python\n{stub}", encoding="utf-8")
 
     def _variables(self) -> Json:
         artifact = {"src": "/nowhere.tar.gz", "sha256": NEW}
