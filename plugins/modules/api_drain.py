@@ -33,20 +33,28 @@ options:
     choices: [drained, active]
     default: drained
   driver:
-    description: The kind of gateway. V(haproxy) needs a C(stats socket) with C(level admin).
+    description:
+      - The kind of gateway. V(haproxy) needs a C(stats socket) with C(level admin).
+      - V(nginx) is the open source one, as root on its host. The server is marked C(down) in its upstreams, the configuration is
+        tested, and nginx reloads; requests that old workers still serve are waited for. A configuration that nginx refuses is put
+        back. The files are the same, byte for byte, once the server is back. A server is up when it takes a TCP connection.
     type: str
-    choices: [haproxy]
+    choices: [haproxy, nginx]
     default: haproxy
   socket:
-    description: Path of HAProxy's Runtime API socket. Exactly one of O(socket) and O(address) is needed.
+    description: Path of HAProxy's Runtime API socket. Exactly one of O(socket) and O(address) is needed for V(haproxy).
     type: path
   address:
     description: >-
       C(HOST:PORT) of HAProxy's Runtime API. From another machine, requests that a reload left behind can't be seen; then nothing
       counts as empty before the gateway's process is older than O(timeout).
     type: str
+  config:
+    description: Path of nginx's main configuration file.
+    type: path
+    default: /etc/nginx/nginx.conf
   server:
-    description: The node's server name in the gateway.
+    description: The node's server name in the gateway; for O(driver=nginx), its address as the upstream has it.
     type: str
     required: true
   backend:
@@ -87,10 +95,27 @@ options:
   mode:
     description: >-
       V(drain) keeps health checks running, but sticky clients (cookies, stick tables) may still come. V(maint) drains first, then
-      closes the server to those as well.
+      closes the server to those as well; nginx lets nobody in either way, and knows V(drain) alone.
     type: str
     choices: [drain, maint]
     default: drain
+  long_backends:
+    description: >-
+      Backends of long polls and websockets, which may never end by themselves. What is left of them past O(long_deadline) is
+      ended by the gateway, and reported. For O(driver=haproxy) alone; nginx has C(worker_shutdown_timeout) for it.
+    type: list
+    elements: str
+    default: []
+  long_deadline:
+    description: Seconds that requests in O(long_backends) have from the beginning of the drain.
+    type: float
+    default: 30
+  slow_start:
+    description: >-
+      With O(state=active), seconds in which the server gets its share of the requests back, a tenth at a time; 0 for all at once.
+      For O(driver=haproxy) alone.
+    type: float
+    default: 0
   traffic_timeout:
     description: With O(state=active), how many seconds to watch for the first request. None coming is reported, not a failure.
     type: float
@@ -149,6 +174,16 @@ drain:
       returned: state is drained
       type: float
       sample: 2.463
+    lag:
+      description: Seconds from the last look that found something in flight to the end.
+      returned: state is drained
+      type: float
+      sample: 0.078
+    ended:
+      description: Long requests that were ended at their deadline, by backend.
+      returned: state is drained
+      type: dict
+      sample: {ws: 3}
     samples:
       description: How many looks one after the other found nothing in flight.
       returned: state is drained
@@ -188,11 +223,14 @@ receipt:
     backend: null
     backends: [api]
     before: {api: {state: ready, weight: 100}}
+    checked_at: {boot_id: 1a35c1ff-55a1-4a9d-8a2f-3e4b7ad4a5bd, boottime: 5321.771, wall: "2026-01-31T12:00:00.123Z"}
+    driver: haproxy
     drained_at: {boot_id: 1a35c1ff-55a1-4a9d-8a2f-3e4b7ad4a5bd, boottime: 5321.771, wall: "2026-01-31T12:00:00.123Z"}
     fence_token: 7
     format: chainops.drain/1
     gateway: gw1
     instance: val1
+    lease: 900.0
     reasserted: 0
     reloads: 0
     samples: 3
@@ -211,15 +249,24 @@ from ansible_collections.chainops.validator.plugins.module_utils._gateway.regist
 from ansible_collections.chainops.validator.plugins.module_utils._module.base import ArgumentSpec, Change, run
 
 
+def endpoint(p):
+    """Where the gateway is spoken to. Raises InputError when that isn't said."""
+    if p["driver"] == "nginx":
+        return p["config"]
+    if not (p["socket"] or p["address"]):
+        raise InputError("HAProxy is spoken to through its socket or its address: give one of them")
+    return p["socket"] or p["address"]
+
+
 def act(module):
     p = module.params
     if not 0.01 <= p["interval"] <= 5 or not 1 <= p["samples"] <= 1000 or p["timeout"] < 0 or p["min_active"] < 0:
         raise InputError("interval must be 0.01 to 5 s, samples 1 to 1000, timeout and min_active not negative")
-    wish = Wish(
-        gateway=p["gateway"] or socket.gethostname(),
-        **{field.name: p[field.name] for field in dataclasses.fields(Wish) if field.name != "gateway"},
-    )
-    drain = Drain(driver(p["driver"], p["socket"] or p["address"]), wish)
+    if min(p["lease"], p["long_deadline"], p["slow_start"], p["traffic_timeout"]) < 0:
+        raise InputError("lease, long_deadline, slow_start and traffic_timeout are seconds, 0 or more")
+    own = {"gateway": p["gateway"] or socket.gethostname(), "long_backends": tuple(p["long_backends"])}
+    wish = Wish(**own, **{field.name: p[field.name] for field in dataclasses.fields(Wish) if field.name not in own})
+    drain = Drain(driver(p["driver"], endpoint(p)), wish)
     done = (drain.out if p["state"] == "drained" else drain.back)(module.check_mode)
     change = Change(done["before"], done["after"], header=f"{wish.server} on gateway {wish.gateway}")
     return {**change.result(), "drain": done["drain"], "receipt": done["receipt"]}
@@ -228,9 +275,10 @@ def act(module):
 def main():
     spec = ArgumentSpec(
         state={"type": "str", "choices": ["drained", "active"], "default": "drained"},
-        driver={"type": "str", "choices": ["haproxy"], "default": "haproxy"},
+        driver={"type": "str", "choices": ["haproxy", "nginx"], "default": "haproxy"},
         socket={"type": "path"},
         address={"type": "str"},
+        config={"type": "path", "default": "/etc/nginx/nginx.conf"},
         server={"type": "str", "required": True},
         backend={"type": "str"},
         gateway={"type": "str"},
@@ -242,10 +290,14 @@ def main():
         interval={"type": "float", "default": 0.025},
         min_active={"type": "int", "default": 1},
         mode={"type": "str", "choices": ["drain", "maint"], "default": "drain"},
+        lease={"type": "float", "default": 0},
+        long_backends={"type": "list", "elements": "str", "default": []},
+        long_deadline={"type": "float", "default": 30},
+        slow_start={"type": "float", "default": 0},
         traffic_timeout={"type": "float", "default": 0},
         receipt_dir={"type": "path", "default": "/var/lib/chainops/gateway"},
     )
-    run(spec.module(mutually_exclusive=[("socket", "address")], required_one_of=[("socket", "address")]), act)
+    run(spec.module(mutually_exclusive=[("socket", "address")]), act)
 
 
 if __name__ == "__main__":

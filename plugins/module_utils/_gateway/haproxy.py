@@ -17,6 +17,7 @@ import socket
 import typing as t
 
 from .._core.errors import InputError, Refused, Unreachable
+from . import sockets
 from .protocol import DRAIN, MAINT, READY, Look, Server
 
 _NAME = re.compile(r"[A-Za-z0-9_.:\-]{1,255}")
@@ -32,6 +33,7 @@ class HAProxy:
     """``endpoint`` is a path (unix socket), ``unix:PATH`` or ``[tcp:]HOST:PORT``."""
 
     name = "haproxy"
+    can_maintain = can_end_sessions = live_weights = True
 
     def __init__(self, endpoint: str, timeout: float = 5.0, proc: str = "/proc") -> None:
         self.endpoint = endpoint
@@ -96,6 +98,9 @@ class HAProxy:
         if not 0 <= weight <= 256:
             raise InputError(f"weight {weight} is out of HAProxy's range, 0 to 256")
         self._order(f"set server {_checked(backend)}/{_checked(server)} weight {weight}")
+
+    def end_sessions(self, backend: str, server: str) -> None:
+        self._order(f"shutdown sessions server {_checked(backend)}/{_checked(server)}")
 
     def _order(self, command: str) -> None:
         words = self.ask(command).strip()
@@ -182,50 +187,15 @@ def left_behind(current: int, proc: str = "/proc") -> dict[str, int] | None:
         for entry in os.listdir(proc):
             if entry.isdigit() and int(entry) != current:
                 with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it ended while we looked
-                    if _command(proc, int(entry)) == "haproxy" and _family(proc, int(entry)) == family:
-                        inodes |= _sockets(os.path.join(proc, entry, "fd"))
-        return _dialled(inodes, os.path.join(proc, str(current), "net")) if inodes else {}
+                    if sockets.comm(proc, int(entry)) == "haproxy" and _family(proc, int(entry)) == family:
+                        inodes |= sockets.inodes_of(proc, int(entry))
+        return sockets.dialled(os.path.join(proc, str(current), "net"), inodes)[0]
     except (OSError, IndexError):
         return None
 
 
-def _command(proc: str, pid: int) -> str:
-    with open(os.path.join(proc, str(pid), "comm"), encoding="utf-8", errors="replace") as handle:
-        return handle.read().strip()
-
-
 def _family(proc: str, pid: int) -> tuple[str, str]:
     """(parent, network name space) of a process that is an HAProxy; FileNotFoundError when it isn't one."""
-    if _command(proc, pid) != "haproxy":
+    if sockets.comm(proc, pid) != "haproxy":
         raise FileNotFoundError(pid)
-    with open(os.path.join(proc, str(pid), "stat"), encoding="utf-8", errors="replace") as handle:
-        parent = handle.read().rpartition(")")[2].split()[1]
-    return parent, os.readlink(os.path.join(proc, str(pid), "ns", "net"))
-
-
-def _sockets(folder: str) -> set[str]:
-    inodes: set[str] = set()
-    for number in os.listdir(folder):
-        with contextlib.suppress(FileNotFoundError):
-            link = os.readlink(os.path.join(folder, number))
-            if link.startswith("socket:["):
-                inodes.add(link[8:-1])
-    return inodes
-
-
-def _dialled(inodes: set[str], net: str) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for table, family in (("tcp", socket.AF_INET), ("tcp6", socket.AF_INET6)):
-        try:
-            with open(os.path.join(net, table), encoding="ascii") as handle:
-                rows = handle.readlines()[1:]
-        except FileNotFoundError:
-            continue
-        for row in rows:
-            cells = row.split()
-            if cells[3] == "01" and cells[9] in inodes:
-                host, dummy, port = cells[2].partition(":")
-                words = [bytes.fromhex(host[i : i + 8])[::-1] for i in range(0, len(host), 8)]
-                key = f"{socket.inet_ntop(family, b''.join(words))}:{int(port, 16)}"
-                counts[key] = counts.get(key, 0) + 1
-    return counts
+    return sockets.stat(proc, pid)[1], os.readlink(os.path.join(proc, str(pid), "ns", "net"))

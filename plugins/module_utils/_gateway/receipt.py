@@ -19,12 +19,12 @@ from .._core.files import make_dir, read_or_none, write_atomic
 
 FORMAT = "chainops.drain/1"
 DRAINING, DRAINED, ACTIVE = "draining", "drained", "active"
-_NAME = re.compile(r"[A-Za-z0-9_.:\-]{1,200}")
+_NAME = re.compile(r"[A-Za-z0-9_.:\-\[\]]{1,200}")
 
 
 def path_of(folder: str, server: str) -> str:
     if not _NAME.fullmatch(server) or server.startswith("."):
-        raise InputError(f"{server!r} can't be a server's name: letters, digits, and _ . : - only, not starting with a dot")
+        raise InputError(f"{server!r} can't be a server's name: letters, digits, and _ . : - [ ] only, not starting with a dot")
     return os.path.join(folder, f"{server}.json")
 
 
@@ -45,6 +45,12 @@ def load(folder: str, server: str) -> dict[str, t.Any] | None:
 def save(folder: str, record: t.Mapping[str, t.Any]) -> None:
     make_dir(folder, 0o750)
     write_atomic(path_of(folder, str(record["server"])), canonical.pretty(dict(record)), 0o640)
+
+
+def is_of(record: t.Mapping[str, t.Any] | None, state: str, turn_id: str, token: int) -> bool:
+    """Whether a record is in a state, and of this turn."""
+    wanted = (state, turn_id, token)
+    return record is not None and (record.get("state"), record.get("turn_id"), record.get("fence_token")) == wanted
 
 
 def check_fence(record: t.Mapping[str, t.Any] | None, token: int) -> None:

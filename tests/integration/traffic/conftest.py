@@ -48,6 +48,39 @@ backend ws
   server b 127.0.0.1:{b}
 """
 
+NGINX = """
+daemon off;
+worker_processes 2;
+pid {folder}/nginx.pid;
+error_log {folder}/error.log;
+events {{ worker_connections 1024; }}
+http {{
+  access_log off;
+  {scratch}
+  include {folder}/conf.d/*.conf;
+  map $http_upgrade $connection_header {{ default upgrade; '' ''; }}
+  server {{
+    listen 127.0.0.1:{port};
+    proxy_http_version 1.1;
+    proxy_set_header Connection $connection_header;
+    proxy_next_upstream error timeout;
+    location /ws {{ proxy_pass http://ws; }}
+    location / {{ proxy_pass http://api; }}
+  }}
+}}
+"""
+
+UPSTREAMS = """\
+# Clients' requests.
+upstream api {{
+    least_conn;
+    server 127.0.0.1:{a}  weight=7;
+    server 127.0.0.1:{b};   # the other one
+    keepalive 16;
+}}
+upstream ws {{ server 127.0.0.1:{a} ; server 127.0.0.1:{b} ; }}
+"""
+
 
 def program(name: str) -> str:
     found = shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin:/usr/bin")
@@ -105,7 +138,13 @@ class Node:
             def handle_error(self, *args: t.Any) -> None:
                 pass
 
-        self.server = Server(("127.0.0.1", port), Handler)
+        self._make: t.Callable[[int], Server] = lambda number: Server(("127.0.0.1", number), Handler)
+        self.port = port
+        self.open()
+
+    def open(self) -> None:
+        """Serve, at the same port as before."""
+        self.server = self._make(self.port)
         self.port = int(self.server.server_address[1])
         threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
 
@@ -152,6 +191,55 @@ class Gateway:
 @pytest.fixture
 def gateway(tmp_path: pathlib.Path) -> t.Iterator[Gateway]:
     running = Gateway(tmp_path)
+    try:
+        yield running
+    finally:
+        running.close()
+
+
+class NginxGateway:
+    """The same two nodes behind nginx."""
+
+    def __init__(self, folder: pathlib.Path) -> None:
+        self.folder = folder
+        self.nodes = {"a": Node(), "b": Node()}
+        self.port = free_port()
+        self.main, self.upstreams = folder / "nginx.conf", folder / "conf.d" / "upstreams.conf"
+        self.config = str(self.main)
+        self.upstreams.parent.mkdir()
+        kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+        scratch = " ".join(f"{kind}_temp_path {folder}/{kind};" for kind in kinds)
+        self.main.write_text(NGINX.format(folder=folder, port=self.port, scratch=scratch))
+        self.upstreams.write_text(UPSTREAMS.format(**{n: s.port for n, s in self.nodes.items()}))
+        self.upstreams.chmod(0o640)
+        self.process = subprocess.Popen([program("nginx"), "-c", self.config])
+        until(lambda: self.get("/") == 200, "nginx answers")
+
+    def server(self, name: str) -> str:
+        return f"127.0.0.1:{self.nodes[name].port}"
+
+    def get(self, path: str, timeout: float = 20) -> int:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=timeout) as answer:
+            return int(answer.status)
+
+    def reload(self) -> None:
+        self.process.send_signal(signal.SIGHUP)
+
+    def close(self) -> None:
+        self.process.terminate()
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        for node in self.nodes.values():
+            node.close()
+
+
+@pytest.fixture
+def nginx(tmp_path: pathlib.Path) -> t.Iterator[NginxGateway]:
+    tmp_path.chmod(0o755)
+    running = NginxGateway(tmp_path)
     try:
         yield running
     finally:

@@ -17,13 +17,13 @@ from ansible_collections.chainops.validator.plugins.module_utils._core.errors im
 from ansible_collections.chainops.validator.plugins.module_utils._gateway.drain import Drain, Wish
 from ansible_collections.chainops.validator.plugins.module_utils._gateway.haproxy import HAProxy
 
-from .conftest import Gateway, until
+from .conftest import Gateway, NginxGateway, until
 
 
 class Clients:
     """Short requests all the time, and some long ones always in flight; every failure is kept."""
 
-    def __init__(self, gateway: Gateway, long: int = 6, seconds: float = 1.0) -> None:
+    def __init__(self, gateway: Gateway | NginxGateway, long: int = 6, seconds: float = 1.0) -> None:
         self.gateway = gateway
         self.failed: list[str] = []
         self.done = 0
