@@ -38,8 +38,12 @@ options:
       - V(nginx) is the open source one, as root on its host. The server is marked C(down) in its upstreams, the configuration is
         tested, and nginx reloads; requests that old workers still serve are waited for. A configuration that nginx refuses is put
         back. The files are the same, byte for byte, once the server is back. A server is up when it takes a TCP connection.
+      - V(node) is no gateway but the node itself, on a chain whose nodes can be paused. It refuses clients' writes, then stops
+        mining; put back, it stands as it did before, also when a restart or a restored snapshot has changed it meanwhile. A node
+        that was paused before stays as it is. Pause it after every gateway has let go of it, and put it back before they take it
+        back. It takes O(api_url) and O(admin_token).
     type: str
-    choices: [haproxy, nginx]
+    choices: [haproxy, nginx, node]
     default: haproxy
   socket:
     description: Path of HAProxy's Runtime API socket. Exactly one of O(socket) and O(address) is needed for V(haproxy).
@@ -57,6 +61,19 @@ options:
     description: The node's server name in the gateway; for O(driver=nginx), its address as the upstream has it.
     type: str
     required: true
+  chain:
+    description: The chain adapter that speaks to the node, for O(driver=node).
+    type: str
+    default: xai
+  api_url:
+    description: The node's API as its host reaches it, for O(driver=node).
+    type: str
+  api_key:
+    description: API key for writes, where the node wants one beside the admin token.
+    type: str
+  admin_token:
+    description: Token for the node's admin routes, for O(driver=node).
+    type: str
   backend:
     description: The backend to act on. Without it, every backend that has the server.
     type: str
@@ -243,8 +260,10 @@ receipt:
 import dataclasses
 import socket
 
+from ansible_collections.chainops.validator.plugins.module_utils._chain.registry import adapter
 from ansible_collections.chainops.validator.plugins.module_utils._core.errors import InputError
 from ansible_collections.chainops.validator.plugins.module_utils._gateway.drain import Drain, Wish
+from ansible_collections.chainops.validator.plugins.module_utils._gateway.node import NodePause
 from ansible_collections.chainops.validator.plugins.module_utils._gateway.registry import driver
 from ansible_collections.chainops.validator.plugins.module_utils._module.base import ArgumentSpec, Change, run
 
@@ -258,6 +277,14 @@ def endpoint(p):
     return p["socket"] or p["address"]
 
 
+def node(p, wish):
+    if not p["api_url"]:
+        raise InputError("a node is paused through its API: give its api_url")
+    chain = adapter(p["chain"])
+    keys = {"timeout": 10.0, "api_key": p["api_key"], "admin_token": p["admin_token"]}
+    return NodePause(chain.client(p["api_url"], **keys), chain.admin(p["api_url"], **keys), wish)
+
+
 def act(module):
     p = module.params
     if not 0.01 <= p["interval"] <= 5 or not 1 <= p["samples"] <= 1000 or p["timeout"] < 0 or p["min_active"] < 0:
@@ -266,7 +293,7 @@ def act(module):
         raise InputError("lease, long_deadline, slow_start and traffic_timeout are seconds, 0 or more")
     own = {"gateway": p["gateway"] or socket.gethostname(), "long_backends": tuple(p["long_backends"])}
     wish = Wish(**own, **{field.name: p[field.name] for field in dataclasses.fields(Wish) if field.name not in own})
-    drain = Drain(driver(p["driver"], endpoint(p)), wish)
+    drain = node(p, wish) if p["driver"] == "node" else Drain(driver(p["driver"], endpoint(p)), wish)
     done = (drain.out if p["state"] == "drained" else drain.back)(module.check_mode)
     change = Change(done["before"], done["after"], header=f"{wish.server} on gateway {wish.gateway}")
     return {**change.result(), "drain": done["drain"], "receipt": done["receipt"]}
@@ -275,11 +302,15 @@ def act(module):
 def main():
     spec = ArgumentSpec(
         state={"type": "str", "choices": ["drained", "active"], "default": "drained"},
-        driver={"type": "str", "choices": ["haproxy", "nginx"], "default": "haproxy"},
+        driver={"type": "str", "choices": ["haproxy", "nginx", "node"], "default": "haproxy"},
         socket={"type": "path"},
         address={"type": "str"},
         config={"type": "path", "default": "/etc/nginx/nginx.conf"},
         server={"type": "str", "required": True},
+        chain={"type": "str", "default": "xai"},
+        api_url={"type": "str"},
+        api_key={"type": "str", "no_log": True},
+        admin_token={"type": "str", "no_log": True},
         backend={"type": "str"},
         gateway={"type": "str"},
         instance={"type": "str", "default": ""},

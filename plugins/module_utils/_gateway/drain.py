@@ -413,49 +413,53 @@ class Drain:
                 return {"sessions": since, "seen": since > 0, "seconds": round(waited, 3)}
             self.clock.sleep(self.wish.interval)
 
-    @contextlib.contextmanager
-    def _alone(self, check_mode: bool) -> t.Iterator[None]:
-        """One at a time for one server of one gateway. Looking alone leaves no trace."""
-        if check_mode:
-            yield
-            return
-        path = os.path.join(
-            os.path.dirname(receipt.path_of(self.wish.receipt_dir, self.wish.server)), f".{self.wish.server}.lock"
-        )
-        make_dir(self.wish.receipt_dir, 0o750)
-        with contextlib.ExitStack() as stack:
-            until = self.clock.monotonic() + PATIENCE
-            while True:
-                try:
-                    stack.enter_context(locked(path, what=f"draining or putting back {self.wish.server}"))
-                    break
-                except Busy:  # whoever watches a drain holds it for a moment at a time
-                    if self.clock.monotonic() >= until:
-                        raise
-                    self.clock.sleep(0.02)
-            yield
-
-    # -- notes -----------------------------------------------------------------------------------------------------------
+    def _alone(self, check_mode: bool) -> t.ContextManager[None]:
+        return alone(self.wish, self.clock, check_mode)
 
     def _note(self, before: Before, state: str) -> dict[str, t.Any]:
-        wish = self.wish
-        return {
-            "format": receipt.FORMAT,
-            "state": state,
-            "server": wish.server,
-            "backend": wish.backend,
-            "backends": sorted(before),
-            "gateway": wish.gateway,
-            "instance": wish.instance,
-            "turn_id": wish.turn_id,
-            "fence_token": wish.fence_token,
-            "before": before,
-            "drained_at": None,
-            "checked_at": None,
-            "samples": None,
-            "lease": wish.lease,
-            "driver": self.driver.name,
-        }
+        return note(self.wish, self.driver.name, before, state)
+
+
+@contextlib.contextmanager
+def alone(wish: Wish, clock: Clock, check_mode: bool = False) -> t.Iterator[None]:
+    """One at a time for one server of one gateway; waits a moment for others. Looking alone leaves no trace."""
+    if check_mode:
+        yield
+        return
+    path = os.path.join(os.path.dirname(receipt.path_of(wish.receipt_dir, wish.server)), f".{wish.server}.lock")
+    make_dir(wish.receipt_dir, 0o750)
+    with contextlib.ExitStack() as stack:
+        until = clock.monotonic() + PATIENCE
+        while True:
+            try:
+                stack.enter_context(locked(path, what=f"draining or putting back {wish.server}"))
+                break
+            except Busy:  # whoever watches a drain holds it for a moment at a time
+                if clock.monotonic() >= until:
+                    raise
+                clock.sleep(0.02)
+        yield
+
+
+def note(wish: Wish, driver: str, before: t.Mapping[str, t.Any], state: str) -> dict[str, t.Any]:
+    """A receipt, as far as it is known before anything was done."""
+    return {
+        "format": receipt.FORMAT,
+        "state": state,
+        "server": wish.server,
+        "backend": wish.backend,
+        "backends": sorted(before),
+        "gateway": wish.gateway,
+        "instance": wish.instance,
+        "turn_id": wish.turn_id,
+        "fence_token": wish.fence_token,
+        "before": before,
+        "drained_at": None,
+        "checked_at": None,
+        "samples": None,
+        "lease": wish.lease,
+        "driver": driver,
+    }
 
 
 def moment(clock: Clock = CLOCK) -> dict[str, t.Any]:

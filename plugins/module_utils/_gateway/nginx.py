@@ -180,7 +180,7 @@ class Nginx:
                 found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
             except OSError as exc:
                 raise Unreachable(f"server {address} of an upstream can't be resolved: {exc}", url=address) from exc
-            self._addresses[address] = tuple(dict.fromkeys(f"{one[4][0]!s}:{one[4][1]}" for one in found))
+            self._addresses[address] = tuple(dict.fromkeys(":".join(map(str, one[4][:2])) for one in found))
         return self._addresses[address]
 
     def _answers_at(self, address: str) -> bool:

@@ -11,11 +11,13 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import dataclasses
+import datetime
 import os
 import shutil
 import typing as t
 import urllib.parse
 
+from .._chain import handover
 from .._chain.protocol import ChainAdapter, NodeClient
 from .._chain.registry import adapter as chain_adapter
 from .._core import canonical, files
@@ -39,6 +41,10 @@ PEER_TIMEOUT = 2.0
 FAST, SLOW = 0.05, 0.5
 #: Seconds between two starts of an old release that dies.
 AGAIN = 5.0
+#: Seconds that other nodes may take to hear of what this one has accepted.
+HANDOVER = 30.0
+#: Seconds for which a drain receipt stands where nobody on the gateway watches the drain, and by which clocks may differ.
+RECEIPT_AGE, SKEW = 120.0, 10.0
 #: The hot copy is brought up to date until sealing is predicted to take no longer than this (seconds), or it doesn't get better.
 FREEZE_GOAL = 0.3
 
@@ -276,6 +282,7 @@ class HostEffects:
             problems.append("no drain receipt: drain the host first, or say require_drain=false where no gateway leads to it")
         for receipt in receipts:
             problems.extend(drain_problems(receipt, self.home.instance, self.plan.turn_id, int(self.body["fence_token"])))
+            problems.extend(stale(receipt, self.clock.wall()))
         port = urllib.parse.urlsplit(str(self.body["api_url"])).port or 80
         clients = set(self.body.get("client_addresses") or ())
         until = self.clock.monotonic() + min(context.left(), 10.0)
@@ -287,7 +294,26 @@ class HostEffects:
             self.clock.sleep(FAST)
         if left:
             problems.append(f"clients are still connected to port {port} from {', '.join(left)}")
-        return {"drained": len(receipts), "connections": len(remote)}
+        facts = {"drained": len(receipts), "connections": len(remote)}
+        return {**facts, **self._check_handover(context, problems)} if receipts else facts
+
+    def _check_handover(self, context: Context, problems: list[str]) -> dict[str, t.Any]:
+        """What this node has accepted must be in a block or with another node: stopped with it, it could be spent twice."""
+        client, peers = self._client(), [self._client(url, PEER_TIMEOUT) for url in self._peers()]
+        if not peers:
+            return {}
+        until = self.clock.monotonic() + min(context.left(), HANDOVER)
+        try:
+            while left := handover.stranded(client, peers):
+                if self.clock.monotonic() >= until:
+                    named = ", ".join(left[:3]) + (", ..." if len(left) > 3 else "")
+                    problems.append(f"{len(left)} accepted transactions are in no block and with no other node: {named}")
+                    break
+                self.clock.sleep(SLOW)
+        finally:
+            for one in (client, *peers):
+                one.close()
+        return {"stranded": None if left is None else len(left)}
 
     def _check_space(self, context: Context, problems: list[str]) -> dict[str, t.Any]:
         """A migration's copy and a restore's tree may each be as large as the data; journals and results are small."""
@@ -791,4 +817,21 @@ def drain_problems(receipt: t.Mapping[str, t.Any], instance: str, turn_id: str, 
         f"the drain receipt of gateway {receipt.get('gateway')!r} says {name} {receipt.get(name)!r}, not {value!r}"
         for name, value in wanted.items()
         if receipt.get(name) != value
+    ]
+
+
+def stale(receipt: t.Mapping[str, t.Any], now: float) -> list[str]:
+    """What is wrong with a receipt's age: past its lease, a gateway may have let clients in. ``now``: seconds since the epoch."""
+    looked = receipt.get("checked_at") or receipt.get("drained_at") or {}
+    lease = max(float(receipt.get("lease") or 0), RECEIPT_AGE)
+    try:
+        age = now - datetime.datetime.fromisoformat(str(looked["wall"]).replace("Z", "+00:00")).timestamp()
+    except (KeyError, TypeError, ValueError):
+        return [f"the drain receipt of gateway {receipt.get('gateway')!r} doesn't say when it was looked at"]
+    if -SKEW <= age <= lease:
+        return []
+    return [
+        f"the drain receipt of gateway {receipt.get('gateway')!r} is {age:.0f} s old, and stands for {lease:.0f} s: drain again"
+        if age > 0
+        else f"the drain receipt of gateway {receipt.get('gateway')!r} is of {-age:.0f} s from now: the clocks differ"
     ]
