@@ -9,7 +9,7 @@ MAKEFLAGS += --no-print-directory
 help:
 	@echo 'make demo       two upgrades on a network of this machine: a good one, and one that the canary stops (root; Debian or Ubuntu)'
 	echo 'make demo-down  removes all of it'
-	echo 'make test       everything: lint, unit tests, sanity, and the Molecule scenarios; STEPS="unit sanity" for some (root)'
+	echo 'make test       everything: lint, unit and integration tests, sanity, and the Molecule scenarios; STEPS="unit sanity" for some (root)'
 	echo 'make lint       what reads the sources'
 	echo 'make unit       unit tests; ARGS="tests/unit/_core -k journal" for some'
 	echo 'make bench      the snapshot engine against what people use instead, in ratios; SHARE=0.1 for a tenth of the data'
@@ -32,7 +32,7 @@ demo-down:
 
 .PHONY: test
 test:
-	@tools/setup.sh python hosts
+	@tools/setup.sh python hosts traffic
 	. tools/env.sh
 	exec python tools/steps.py test $(STEPS)
 

@@ -7,6 +7,7 @@
 #
 #   tools/setup.sh python      .cache/venv from requirements/lock.txt
 #   tools/setup.sh hosts       the packages that the devnet's hosts need (podman and its friends), and tests of file systems
+#   tools/setup.sh traffic     gateways and monitoring that the integration tests run on this machine's loopback
 #   tools/setup.sh bench       what the snapshot engine is measured against
 #   tools/setup.sh collection  the built collection, installed in .cache/collections
 #
@@ -104,10 +105,27 @@ setup_hosts() {
     apt_install podman runc netavark aardvark-dns mmdebstrap debian-archive-keyring iptables openssh-client ca-certificates btrfs-progs xfsprogs
 }
 
+# Programs alone: what they would start by themselves is not wanted.
+setup_traffic() {
+    local policy=/usr/sbin/policy-rc.d made=
+    if [ "$(id -u)" = 0 ] && [ ! -e "$policy" ]; then
+        made=yes
+        trap 'rm -f /usr/sbin/policy-rc.d' EXIT
+        printf '#!/bin/sh\nexit 101\n' >"$policy"
+        chmod 755 "$policy"
+    fi
+    apt_install haproxy nginx-light prometheus prometheus-alertmanager
+    if [ "$made" = yes ]; then
+        rm -f "$policy"
+        trap - EXIT
+    fi
+}
+
 # What is missing is left out of the bench, which says so.
 setup_bench() {
     [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null || return 0
     apt_install lz4 zstd restic borgbackup xfsprogs btrfs-progs
+    setup_traffic
 }
 
 # What the tarball is made of. Everything else may change without a new one.
@@ -138,8 +156,9 @@ for step in "${@:-python}"; do
     case $step in
         python) setup_python; setup_link ;;
         hosts) setup_hosts ;;
+        traffic) setup_traffic ;;
         bench) setup_bench ;;
         collection) setup_python; setup_link; setup_collection ;;
-        *) die "unknown step $step: python, hosts, bench or collection" ;;
+        *) die "unknown step $step: python, hosts, traffic, bench or collection" ;;
     esac
 done

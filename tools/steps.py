@@ -5,7 +5,7 @@
 """Runs the checks of `make lint` and `make test`, side by side where they don't need each other, and sums them up once.
 
     tools/steps.py lint            what reads the sources
-    tools/steps.py test            lint, unit tests, sanity, and the Molecule scenarios
+    tools/steps.py test            lint, unit and integration tests, sanity, and the Molecule scenarios
     tools/steps.py test unit lint  only these steps, and what they need
 
 Each step's output goes to build/logs/<step>.log; a failed step's log is shown at the end. Ends with a line `N passed, N failed`
@@ -120,6 +120,15 @@ def steps() -> list[Step]:
             "unit",
             ("pytest", "-q", "-n", workers, "--dist", "loadgroup", "tests/unit"),
             after=("ansible-lint", "mypy"),
+            cwd=SOURCES,
+            env=sources,
+            tests=True,
+        ),
+        # Real gateways, monitoring and nodes on loopback.
+        Step(
+            "integration",
+            ("pytest", "-q", "-n", "2", "--dist", "loadfile", "tests/integration"),
+            after=("unit",),
             cwd=SOURCES,
             env=sources,
             tests=True,

@@ -133,6 +133,21 @@ options:
       For O(driver=haproxy) alone.
     type: float
     default: 0
+  lease:
+    description:
+      - >-
+        Seconds for which a watch on this host (the unit C(chainops-drain@SERVER), or a process of its own where there is no
+        systemd) takes the server out again when the gateway reloads or restarts, counted anew with each run; 0 for no watch. Then
+        it stops and says so in the receipt. It ends when the server is put back, and yields to a newer O(fence_token).
+      - The turn takes a receipt for as long as its lease lasts, and without one for two minutes.
+    type: float
+    default: 0
+  lease_end:
+    description: >-
+      What the watch does when its lease is over. V(leave) touches nothing; V(put_back) puts the server back as O(state=active) does.
+    type: str
+    choices: [leave, put_back]
+    default: leave
   traffic_timeout:
     description: With O(state=active), how many seconds to watch for the first request. None coming is reported, not a failure.
     type: float
@@ -232,6 +247,11 @@ drain:
       returned: state is active
       type: dict
       sample: {seconds: 0.4, seen: true, sessions: 12}
+watch:
+  description: What the watch over the drain said last. V(null) when there is none, or it has said nothing yet.
+  returned: success
+  type: dict
+  sample: {state: watching, looked_at: {wall: "2026-01-31T12:00:02.123Z"}, reasserted: 1, error: ""}
 receipt:
   description: The record that this gateway keeps. V(null) when there is none.
   returned: success
@@ -261,7 +281,8 @@ import dataclasses
 import socket
 
 from ansible_collections.chainops.validator.plugins.module_utils._chain.registry import adapter
-from ansible_collections.chainops.validator.plugins.module_utils._core.errors import InputError
+from ansible_collections.chainops.validator.plugins.module_utils._core.errors import ChainopsError, InputError
+from ansible_collections.chainops.validator.plugins.module_utils._gateway import unit, watch
 from ansible_collections.chainops.validator.plugins.module_utils._gateway.drain import Drain, Wish
 from ansible_collections.chainops.validator.plugins.module_utils._gateway.node import NodePause
 from ansible_collections.chainops.validator.plugins.module_utils._gateway.registry import driver
@@ -285,6 +306,21 @@ def node(p, wish):
     return NodePause(chain.client(p["api_url"], **keys), chain.admin(p["api_url"], **keys), wish)
 
 
+def keep(p, wish, drain):
+    """Begin, renew or end the watch; returns what it said last. A drain that nobody can watch is not left standing."""
+    if p["state"] == "active" or not p["lease"]:
+        return unit.stop(wish.receipt_dir, wish.server)
+    said = unit.status(wish.receipt_dir, wish.server)
+    until = watch.until(wish.lease)
+    try:
+        unit.start(watch.Lease(p["driver"], endpoint(p), wish, until, p["lease_end"] == "put_back"))
+    except (ChainopsError, OSError):
+        drain.back()
+        unit.stop(wish.receipt_dir, wish.server)
+        raise
+    return said
+
+
 def act(module):
     p = module.params
     if not 0.01 <= p["interval"] <= 5 or not 1 <= p["samples"] <= 1000 or p["timeout"] < 0 or p["min_active"] < 0:
@@ -296,7 +332,8 @@ def act(module):
     drain = node(p, wish) if p["driver"] == "node" else Drain(driver(p["driver"], endpoint(p)), wish)
     done = (drain.out if p["state"] == "drained" else drain.back)(module.check_mode)
     change = Change(done["before"], done["after"], header=f"{wish.server} on gateway {wish.gateway}")
-    return {**change.result(), "drain": done["drain"], "receipt": done["receipt"]}
+    watched = keep(p, wish, drain) if p["driver"] != "node" and not module.check_mode else None
+    return {**change.result(), "drain": done["drain"], "receipt": done["receipt"], "watch": watched}
 
 
 def main():
@@ -322,6 +359,7 @@ def main():
         min_active={"type": "int", "default": 1},
         mode={"type": "str", "choices": ["drain", "maint"], "default": "drain"},
         lease={"type": "float", "default": 0},
+        lease_end={"type": "str", "choices": ["leave", "put_back"], "default": "leave"},
         long_backends={"type": "list", "elements": "str", "default": []},
         long_deadline={"type": "float", "default": 30},
         slow_start={"type": "float", "default": 0},

@@ -14,6 +14,7 @@ import typing as t
 import pytest
 
 from ansible_collections.chainops.validator.plugins.module_utils._core.errors import Refused, Unreachable, WaitTimeout
+from ansible_collections.chainops.validator.plugins.module_utils._gateway import receipt, unit
 from ansible_collections.chainops.validator.plugins.module_utils._gateway.drain import Drain, Wish
 from ansible_collections.chainops.validator.plugins.module_utils._gateway.haproxy import HAProxy
 
@@ -194,3 +195,36 @@ def test_the_module_itself(gateway: Gateway, ansible: t.Callable[..., dict[str, 
     back = ansible("api_drain", state="active", **options)
     assert back["changed"] and back["receipt"]["state"] == "active"
     assert not ansible("api_drain", state="active", **options)["changed"]
+
+
+def test_a_watch_takes_the_server_out_again_until_its_lease_is_over(
+    gateway: Gateway, ansible: t.Callable[..., dict[str, t.Any]]
+) -> None:
+    driver = HAProxy(gateway.socket)
+    folder = gateway.folder / "r"
+    options = {"socket": gateway.socket, "server": "a", "receipt_dir": str(folder), "fence_token": 3, "turn_id": "t9"}
+
+    def reload() -> None:
+        before = driver.look().generation
+        gateway.reload()
+        until(lambda: driver.look().generation != before, "the reload has happened")
+
+    def out() -> bool:
+        return states(driver)["api/a"] == states(driver)["ws/a"] == "drain"
+
+    ansible("api_drain", **options, lease=60)
+    for dummy in range(2):
+        reload()
+        until(out, "it is out again")
+    until(lambda: unit.status(str(folder), "a") is not None, "the watch has said something")
+    renewed = ansible("api_drain", **options, lease=2)
+    assert not renewed["changed"] and renewed["receipt"]["reasserted"] == 0 and renewed["watch"]["reasserted"] >= 2
+    until(lambda: "watch" in (receipt.load(str(folder), "a") or {}), "the lease is over, and the receipt says so")
+    reload()
+    assert states(driver)["api/a"] == "ready", "nobody takes it out any more"
+    assert out() is False and ansible("api_drain", **options, lease=60)["changed"]
+    back = ansible("api_drain", state="active", **options)
+    assert back["receipt"]["state"] == "active" and set(states(driver).values()) == {"ready"}
+    reload()
+    time.sleep(0.5)
+    assert set(states(driver).values()) == {"ready"}
