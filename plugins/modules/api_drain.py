@@ -144,7 +144,7 @@ options:
     default: 0
   lease_end:
     description: >-
-      What the watch does when its lease is over. V(leave) touches nothing; V(put_back) puts the server back as O(state=active) does.
+      What the watch does when its lease is over. V(leave) touches nothing; V(put_back) puts the server back as O(state=active).
     type: str
     choices: [leave, put_back]
     default: leave

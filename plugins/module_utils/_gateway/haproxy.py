@@ -55,34 +55,18 @@ class HAProxy:
     def ask(self, commands: str) -> str:
         """One connection: commands joined by ``;``, the answer to its end. Raises Unreachable."""
         try:
-            with self._connect() as link:
-                link.sendall(commands.encode("ascii") + b"\n")
-                pieces: list[bytes] = []
-                size = 0
-                while piece := link.recv(1 << 16):
-                    pieces.append(piece)
-                    size += len(piece)
-                    if size > _MAX_ANSWER:
-                        raise Unreachable(f"{self.endpoint} answered with more than {_MAX_ANSWER} bytes", url=self.endpoint)
+            return _converse(self._connect(), commands, self.endpoint)
         except OSError as exc:
             raise Unreachable(
                 f"no answer from HAProxy's Runtime API at {self.endpoint}: {exc}; "
                 "it needs `stats socket … level admin` in the global section",
                 url=self.endpoint,
             ) from exc
-        return b"".join(pieces).decode("utf-8", "replace")
 
     def _connect(self) -> socket.socket:
         if isinstance(self._target, tuple):
             return socket.create_connection(self._target, timeout=self.timeout)
-        link = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            link.settimeout(self.timeout)
-            link.connect(self._target)
-        except BaseException:
-            link.close()
-            raise
-        return link
+        return _dial(self._target, self.timeout)
 
     def look(self) -> Look:
         text = self.ask(_ASK)
@@ -174,24 +158,89 @@ def _server(stat: t.Mapping[str, str], state: t.Mapping[str, str], where: str) -
         ) from exc
 
 
+def _dial(path: str, timeout: float) -> socket.socket:
+    link = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        link.settimeout(timeout)
+        link.connect(path)
+    except BaseException:
+        link.close()
+        raise
+    return link
+
+
+def _converse(link: socket.socket, commands: str, where: str, *, over: bool = False) -> str:
+    """Ask, and read the answer to its end. ``over``: say that nothing more is coming, or a master waits for more."""
+    pieces: list[bytes] = []
+    size = 0
+    with link:
+        link.sendall(commands.encode("ascii") + b"\n")
+        if over:
+            link.shutdown(socket.SHUT_WR)
+        while piece := link.recv(1 << 16):
+            pieces.append(piece)
+            size += len(piece)
+            if size > _MAX_ANSWER:
+                raise Unreachable(f"{where} answered with more than {_MAX_ANSWER} bytes", url=where)
+    return b"".join(pieces).decode("utf-8", "replace")
+
+
 def left_behind(current: int, proc: str = "/proc") -> dict[str, int] | None:
-    """Established connections, per ``host:port`` dialled, of the HAProxy processes that ``current`` took over from.
+    """What the HAProxy processes that ``current`` took over from still do, per ``host:port`` dialled.
 
     After a reload the old process serves its requests to the end, out of sight of the new one's statistics: a zero there
-    is not a zero. Such a process has the same parent and network name space. None when it can't be seen (another machine
-    or container, or not root).
+    is not a zero. Such a process has the same parent and network name space. Its established connections are counted; where the
+    master has a socket (``-S``, as Debian's unit has), the old process itself is asked how many of them are requests and how many
+    are only kept for later. None when it can't be seen (another machine or container, or not root).
     """
     try:
         family = _family(proc, current)
-        inodes: set[str] = set()
-        for entry in os.listdir(proc):
+        held: dict[int, set[str]] = {}
+        for entry in _siblings(proc, family[0]):
             if entry.isdigit() and int(entry) != current:
                 with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it ended while we looked
                     if sockets.comm(proc, int(entry)) == "haproxy" and _family(proc, int(entry)) == family:
-                        inodes |= sockets.inodes_of(proc, int(entry))
-        return sockets.dialled(os.path.join(proc, str(current), "net"), inodes)[0]
+                        held[int(entry)] = sockets.inodes_of(proc, int(entry))
+        found: dict[str, int] = {}
+        for pid, counts in zip(held, sockets.dialled(os.path.join(proc, str(current), "net"), *held.values())):
+            requests = _told_by_master(proc, family[0], pid) if counts else None
+            for address, count in (counts if requests is None else requests).items():
+                found[address] = found.get(address, 0) + count
+        return found
     except (OSError, IndexError):
         return None
+
+
+def _told_by_master(proc: str, master: str, pid: int) -> dict[str, int] | None:
+    """Requests at each server, and waiting for it, in an old process; None where the master has no socket or can't tell."""
+    try:
+        with open(os.path.join(proc, master, "cmdline"), "rb") as handle:
+            words = handle.read().decode("utf-8", "replace").split("\0")
+        place = words[words.index("-S") + 1].partition(",")[0]
+        path = place[5:] if place.startswith("unix@") else place
+        if not path.startswith("/"):
+            return None
+        rows = _converse(_dial(path, 1.0), f"@!{pid} show stat", path, over=True).strip().splitlines()
+        if not rows or not rows[0].startswith("# pxname,"):
+            return None
+        found: dict[str, int] = {}
+        for row in csv.DictReader([rows[0][2:], *rows[1:]]):
+            if row.get("type") == "2":
+                if not row.get("addr"):
+                    return None
+                found[row["addr"]] = found.get(row["addr"], 0) + int(row["scur"] or 0) + int(row["qcur"] or 0)
+        return found
+    except (OSError, ValueError, KeyError, IndexError, Unreachable):
+        return None
+
+
+def _siblings(proc: str, parent: str) -> list[str]:
+    """Processes that may have that parent; all there are where the kernel doesn't list children."""
+    try:
+        with open(os.path.join(proc, parent, "task", parent, "children"), encoding="ascii") as handle:
+            return handle.read().split()
+    except OSError:
+        return os.listdir(proc)
 
 
 def _family(proc: str, pid: int) -> tuple[str, str]:
