@@ -12,7 +12,7 @@ help:
 	echo 'make test       everything: lint, unit and integration tests, sanity, and the Molecule scenarios; STEPS="unit sanity" for some (root)'
 	echo 'make lint       what reads the sources'
 	echo 'make unit       unit tests; ARGS="tests/unit/_core -k journal" for some'
-	echo 'make bench      the snapshot engine against what people use instead, in ratios; SHARE=0.1 for a tenth of the data'
+	echo 'make bench      snapshots and drains against what people use instead; SHARE=0.1 for a tenth of the data'
 	echo 'make format     lets ruff format the sources'
 	echo 'make live       an upgrade of real XAI nodes: XAI_SRC=DIR XAI_PYTHON=PATH [XAI_SRC_NEW=DIR] (root)'
 	echo 'make lock       resolves requirements/tools.in anew'

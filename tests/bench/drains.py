@@ -8,7 +8,8 @@
 
 Once with ``chainops.validator.api_drain``, and once with ``community.general.haproxy`` in its place: real HAProxy processes and
 small servers on loopback, each module run as Ansible would run it on a target. Short requests start at their times whether or not
-earlier ones came back; so many long ones are in flight all the time; connections are kept. Every request has an id that servers
+earlier ones came back; so many long ones are in flight all the time; connections are kept (a client asks again by itself, once,
+when a kept one breaks: such a request is served twice, and doesn't fail). Every request has an id that servers
 write down, so that one which was served twice shows. build/bench/drains-<name>.jsonl has each failed, slow and duplicated request
 with its time, between what was done to the hosts and the gateways.
 
@@ -306,7 +307,6 @@ class Load(threading.Thread):
 @dataclasses.dataclass
 class Measured:
     name: str
-    version: str
     requests: int = 0
     failed: int = 0
     slow: int = 0
@@ -330,8 +330,8 @@ class Measured:
         )
 
 
-def scenario(tool: Ours | Theirs, version: str, hosts: int, rate: float, long: int, seed: int) -> Measured:
-    found = Measured(tool.name, version)
+def scenario(tool: Ours | Theirs, hosts: int, rate: float, long: int, seed: int) -> Measured:
+    found = Measured(tool.name)
     events: list[dict[str, t.Any]] = []
 
     def note(event: str, at: float | None = None, **facts: t.Any) -> None:
@@ -438,7 +438,7 @@ def measure(
             except Failure as exc:
                 left_out.append(str(exc))
                 continue
-            measured.append(scenario(tool, "", hosts, rate, long, seed))
+            measured.append(scenario(tool, hosts, rate, long, seed))
     return measured, left_out
 
 

@@ -256,6 +256,11 @@ footer { margin-top: 3rem; padding-top: .9rem; border-top: 1px solid var(--line)
 <dl class="facts">
 {% for key, value in rollout.load | dictsort if value is not mapping and value is not sequence or value is string %}<dt>{{ key | replace('_', ' ') }}</dt>
 <dd>{{ value }}</dd>{% endfor %}</dl>
+{% for kind in ['failures', 'slow_requests', 'double_spend_list'] if rollout.load[kind] %}
+<h3>{{ kind | replace('_', ' ') }}</h3>
+<ul>{% for one in rollout.load[kind] %}<li>{% for key, value in one | dictsort %}{{ key }} {{ value }}{{ ', ' if not loop.last }}{% endfor %}</li>
+{% endfor %}</ul>
+{% endfor %}
 {% else %}<p class="soft">No client load was watched.</p>{% endif %}
 {% if contract %}
 <p><strong class="{{ 'good' if contract.ok else 'bad' }}">{{ 'contract kept' if contract.ok else 'contract broken' }}</strong>:

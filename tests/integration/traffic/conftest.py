@@ -164,10 +164,15 @@ class Gateway:
         )
         self.log = (folder / "haproxy.log").open("wb")
         self.process = subprocess.Popen(
-            [program("haproxy"), "-W", "-f", str(folder / "haproxy.cfg")], stdout=self.log, stderr=subprocess.STDOUT
+            [program("haproxy"), "-W", *self.options(folder), "-f", str(folder / "haproxy.cfg")],
+            stdout=self.log,
+            stderr=subprocess.STDOUT,
         )
         until(lambda: self.get("/") == 200, "haproxy answers")
         time.sleep(0.3)
+
+    def options(self, folder: pathlib.Path) -> list[str]:
+        return []
 
     def get(self, path: str, timeout: float = 20) -> int:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=timeout) as answer:
@@ -186,6 +191,22 @@ class Gateway:
         self.log.close()
         for node in self.nodes.values():
             node.close()
+
+
+class MasteredGateway(Gateway):
+    """Its master has a socket, as in Debian's unit."""
+
+    def options(self, folder: pathlib.Path) -> list[str]:
+        return ["-S", f"{folder}/master.sock"]
+
+
+@pytest.fixture
+def mastered(tmp_path: pathlib.Path) -> t.Iterator[Gateway]:
+    running = MasteredGateway(tmp_path)
+    try:
+        yield running
+    finally:
+        running.close()
 
 
 @pytest.fixture

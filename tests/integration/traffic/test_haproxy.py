@@ -103,6 +103,21 @@ def test_a_reload_hides_requests_from_the_statistics_but_not_from_us(gateway: Ga
     assert result["drain"]["curve"][0][1] > 0
 
 
+def test_connections_that_an_old_process_keeps_for_later_are_no_requests(mastered: Gateway) -> None:
+    driver = HAProxy(mastered.socket)
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        for dummy in range(8):
+            mastered.get("/quick")
+        long = [pool.submit(mastered.get, "/slow?3") for _ in range(3)]
+        until(lambda: sum(s.in_flight for s in driver.look().servers) == 3, "requests are in flight")
+        before = driver.look()
+        busy = {s.address: s.sessions for s in before.find("a", "api") + before.find("b", "api")}
+        mastered.reload()
+        until(lambda: driver.look().generation != before.generation, "the reload has happened")
+        assert driver.look().left_behind == {**dict.fromkeys(busy, 0), **busy}
+        assert [f.result() for f in long] == [200] * 3
+
+
 def test_a_reload_in_the_middle_of_a_drain_is_answered(gateway: Gateway, wish: Wish) -> None:
     driver = HAProxy(gateway.socket)
     with Clients(gateway, seconds=1.5) as clients:
