@@ -141,7 +141,7 @@ def steps() -> list[Step]:
             Step(
                 f"molecule-{name}",
                 ("molecule", "test", "--no-command-borders", "--scenario-name", name),
-                after=("collection", "images", "unit"),
+                after=("collection", "images", "unit", "integration"),
                 env={"MOLECULE_GLOB": "molecule/*/molecule.yml"},
                 lane="molecule",
                 timeout=1500,

@@ -92,6 +92,8 @@ def told(module, result):
     drain, turn, verdict = result.get("drain"), result.get("turn"), result.get("verdict")
     if module == "api_drain" and isinstance(drain, dict):
         gateway = (result.get("receipt") or {}).get("gateway", "")
+        if (result.get("receipt") or {}).get("state") == "draining":
+            return f"takes nothing new from {gateway}"
         words = "empty" if "in_flight" in drain else "back in rotation"
         return f"{words} on {gateway} after {number(drain.get('seconds', 0))}"
     if module == "validator_upgrade" and isinstance(turn, dict):

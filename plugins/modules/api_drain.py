@@ -97,6 +97,12 @@ options:
     description: Seconds to wait for an empty server (O(state=drained)), or for a server that is up (O(state=active)).
     type: float
     default: 60
+  wait:
+    description: >-
+      With O(state=drained), V(false) only takes the server out, so that several gateways do so at once; the receipt then says
+      C(draining), which no turn takes. Run it again to wait.
+    type: bool
+    default: true
   samples:
     description: How many looks one after the other must find nothing in flight.
     type: int
@@ -193,7 +199,7 @@ drain:
   contains:
     in_flight:
       description: Requests at the server at the end; always 0, or the module has failed.
-      returned: state is drained
+      returned: state is drained, and it waited
       type: int
       sample: 0
     seconds:
@@ -203,38 +209,38 @@ drain:
       sample: 2.514
     empty_since:
       description: Seconds from the start to the first of the last empty looks.
-      returned: state is drained
+      returned: state is drained, and it waited
       type: float
       sample: 2.463
     lag:
       description: Seconds from the last look that found something in flight to the end.
-      returned: state is drained
+      returned: state is drained, and it waited
       type: float
       sample: 0.078
     ended:
       description: Long requests that were ended at their deadline, by backend.
-      returned: state is drained
+      returned: state is drained, and it waited
       type: dict
       sample: {ws: 3}
     samples:
       description: How many looks one after the other found nothing in flight.
-      returned: state is drained
+      returned: state is drained, and it waited
       type: int
       sample: 3
     curve:
       description: Pairs of seconds and requests in flight, one for each change, at most 200.
-      returned: state is drained
+      returned: state is drained, and it waited
       type: list
       elements: list
       sample: [[0.001, 20], [2.463, 0]]
     reasserted:
       description: How often a reload or somebody else put the server into rotation and it was taken out again.
-      returned: state is drained
+      returned: state is drained, and it waited
       type: int
       sample: 0
     reloads:
       description: How often the gateway's process was replaced meanwhile.
-      returned: state is drained
+      returned: state is drained, and it waited
       type: int
       sample: 0
     before:
@@ -308,6 +314,8 @@ def node(p, wish):
 
 def keep(p, wish, drain):
     """Begin, renew or end the watch; returns what it said last. A drain that nobody can watch is not left standing."""
+    if p["state"] == "drained" and not p["wait"]:
+        return unit.status(wish.receipt_dir, wish.server)
     if p["state"] == "active" or not p["lease"]:
         return unit.stop(wish.receipt_dir, wish.server)
     said = unit.status(wish.receipt_dir, wish.server)
@@ -354,6 +362,7 @@ def main():
         turn_id={"type": "str", "default": ""},
         fence_token={"type": "int", "default": 0, "no_log": False},
         timeout={"type": "float", "default": 60},
+        wait={"type": "bool", "default": True},
         samples={"type": "int", "default": 3},
         interval={"type": "float", "default": 0.025},
         min_active={"type": "int", "default": 1},

@@ -125,6 +125,7 @@ class Wish:
     long_backends: tuple[str, ...] = ()
     long_deadline: float = 0.0
     slow_start: float = 0.0
+    wait: bool = True
 
 
 def standing(look: Look, server: str, backends: t.Iterable[str] | None = None) -> dict[str, dict[str, t.Any]]:
@@ -167,16 +168,24 @@ class Drain:
         wanted = {b: {**now.get(b, {}), "state": self._held(was)} for b, was in before.items()}
         if check_mode:
             return {"before": now, "after": wanted, "drain": None, "receipt": None}
+        known = now == wanted and receipt.is_of(record, receipt.DRAINED, wish.turn_id, wish.fence_token)
+        began = self.clock.monotonic()
         note = self._note(before, receipt.DRAINING)
-        receipt.save(wish.receipt_dir, note)
+        if wish.wait or not known:
+            receipt.save(wish.receipt_dir, note)
         try:
+            if not wish.wait:
+                for backend in self._orders(look, before, DRAIN):
+                    self.driver.set_state(backend, wish.server, DRAIN)
+                took = {"seconds": round(self.clock.monotonic() - began, 3), "before": before}
+                return {"before": now, "after": wanted, "drain": took, "receipt": dict(record or {}) if known else note}
             drain = self._empty(before)
         except Refused as exc:
             raise self._refused(before, exc) from exc
         now_at = moment(self.clock)
         found = {key: drain[key] for key in ("samples", "seconds", "reloads", "reasserted")}
         found["drained_at"] = now_at
-        if now == wanted and receipt.is_of(record, receipt.DRAINED, wish.turn_id, wish.fence_token):
+        if known:
             # Nothing has let it in meanwhile: the receipt is fresh, the drain was then.
             found = {key: (record or {}).get(key) for key in found}
         note = {**note, **found, "state": receipt.DRAINED, "checked_at": now_at}

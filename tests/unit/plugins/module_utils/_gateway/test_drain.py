@@ -379,6 +379,20 @@ def test_a_fresh_receipt_keeps_when_the_drain_was(wish: Wish) -> None:
     assert third["seconds"] != first["seconds"], "a server that was let in meanwhile is drained anew"
 
 
+def test_several_gateways_can_be_told_before_one_is_waited_for(wish: Wish) -> None:
+    gateway, clock = pair(sessions=1), Ticks()
+    told = Drain(gateway, dataclasses.replace(wish, wait=False), clock).out()
+    assert gateway.orders == ["api/a drain"] and told["receipt"]["state"] == saved(wish)["state"] == "draining"
+    assert told["before"] != told["after"] and clock.now == 0
+    gateway.change("api/a", sessions=0)
+    drained = Drain(gateway, wish, clock).out()
+    assert gateway.orders == ["api/a drain"] and saved(wish)["before"] == {"api": {"state": "ready", "weight": 100}}
+    again = Drain(gateway, dataclasses.replace(wish, wait=False), clock).out()
+    assert again["receipt"] == drained["receipt"] == saved(wish), "what is known to be empty is not called in doubt"
+    Drain(gateway, wish, clock).back()
+    assert gateway.orders[1:] == ["api/a ready"]
+
+
 def test_how_long_after_the_last_request_a_drain_ends_is_measured(wish: Wish) -> None:
     gateway = pair(sessions=1)
     gateway.events[9] = lambda: gateway.change("api/a", sessions=0)
