@@ -153,7 +153,29 @@ class Node:
         self.server.server_close()
 
 
-class Gateway:
+class Running:
+    """A gateway's process, what clients see of it, and the nodes behind it."""
+
+    process: subprocess.Popen[bytes]
+    port: int
+    nodes: dict[str, Node]
+
+    def get(self, path: str, timeout: float = 20) -> int:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=timeout) as answer:
+            return int(answer.status)
+
+    def close(self) -> None:
+        self.process.terminate()
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        for node in self.nodes.values():
+            node.close()
+
+
+class Gateway(Running):
     def __init__(self, folder: pathlib.Path) -> None:
         self.folder = folder
         self.nodes = {"a": Node(), "b": Node()}
@@ -174,23 +196,12 @@ class Gateway:
     def options(self, folder: pathlib.Path) -> list[str]:
         return []
 
-    def get(self, path: str, timeout: float = 20) -> int:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=timeout) as answer:
-            return int(answer.status)
-
     def reload(self) -> None:
         self.process.send_signal(signal.SIGUSR2)
 
     def close(self) -> None:
-        self.process.terminate()
-        try:
-            self.process.wait(10)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        super().close()
         self.log.close()
-        for node in self.nodes.values():
-            node.close()
 
 
 class MasteredGateway(Gateway):
@@ -218,7 +229,7 @@ def gateway(tmp_path: pathlib.Path) -> t.Iterator[Gateway]:
         running.close()
 
 
-class NginxGateway:
+class NginxGateway(Running):
     """The same two nodes behind nginx."""
 
     def __init__(self, folder: pathlib.Path) -> None:
@@ -239,22 +250,8 @@ class NginxGateway:
     def server(self, name: str) -> str:
         return f"127.0.0.1:{self.nodes[name].port}"
 
-    def get(self, path: str, timeout: float = 20) -> int:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=timeout) as answer:
-            return int(answer.status)
-
     def reload(self) -> None:
         self.process.send_signal(signal.SIGHUP)
-
-    def close(self) -> None:
-        self.process.terminate()
-        try:
-            self.process.wait(10)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-        for node in self.nodes.values():
-            node.close()
 
 
 @pytest.fixture

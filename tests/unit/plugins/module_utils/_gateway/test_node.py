@@ -12,21 +12,10 @@ import typing as t
 
 import pytest
 
-from ansible_collections.chainops.validator.plugins.module_utils._core.clock import Clock
 from ansible_collections.chainops.validator.plugins.module_utils._core.errors import InputError, Refused, WaitTimeout
 from ansible_collections.chainops.validator.plugins.module_utils._gateway.drain import Wish
 from ansible_collections.chainops.validator.plugins.module_utils._gateway.node import NodePause
-
-
-class Ticks(Clock):
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.now += max(seconds, 0.001)
+from ansible_collections.chainops.validator.tests.unit.plugins.module_utils._gateway.test_drain import Ticks
 
 
 class Node:
