@@ -4,7 +4,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """One host after the other is drained, stopped, started and put back behind two gateways that reload at random, under load.
 
-    tests/bench/drains.py [--rate 300] [--long 20] [--hosts 4] [--seed 1] [--only ours]
+    PYTHONPATH=.cache/collections-dev tests/bench/drains.py [--rate 300] [--long 20] [--hosts 4] [--seed 1] [--only ours]
 
 Once with ``chainops.validator.api_drain``, and once with ``community.general.haproxy`` in its place: real HAProxy processes and
 small servers on loopback, each module run as Ansible would run it on a target. Short requests start at their times whether or not
@@ -39,6 +39,8 @@ import threading
 import time
 import typing as t
 
+from ansible_collections.chainops.validator.plugins.module_utils._host import procs
+
 REPO = pathlib.Path(__file__).resolve().parents[2]
 OUT = REPO / "build" / "bench"
 MODULE = REPO / "plugins" / "modules" / "api_drain.py"
@@ -68,7 +70,7 @@ frontend public
 backend api
   balance roundrobin
   option httpchk GET /health
-  default-server check inter 250ms fall 2 rise 2
+  default-server check inter 250ms fall 2 rise 2 pool-purge-delay 500ms
 {servers}
 """
 
@@ -200,6 +202,10 @@ class Ours:
     def out(self, gateway: Gateway, host: Host) -> dict[str, t.Any]:
         return self._run(gateway, host, "drained")
 
+    def agreed(self, host: Host) -> None:
+        """As a turn does with ``rollout_gateway_addresses``: a reload may have let somebody in after the last look."""
+        _until(lambda: not procs.established(host.port), f"nobody is connected to {host.name}")
+
     def back(self, gateway: Gateway, host: Host) -> dict[str, t.Any]:
         return self._run(gateway, host, "active")
 
@@ -225,6 +231,9 @@ class Theirs:
 
     def out(self, gateway: Gateway, host: Host) -> dict[str, t.Any]:
         return self._run(gateway, host, {"state": "disabled", "drain": True})
+
+    def agreed(self, host: Host) -> None:
+        """It knows nothing of the host."""
 
     def back(self, gateway: Gateway, host: Host) -> dict[str, t.Any]:
         return self._run(gateway, host, {"state": "enabled"})
@@ -404,6 +413,7 @@ def _turn(
             found.lags.append(drain["lag"])
         note("drained", host=machine.name, gateway=(result.get("receipt") or {}).get("gateway"), drain=drain)
     found.drains.append(time.monotonic() - began)
+    tool.agreed(machine)
     facts = machine.facts()
     found.flying.append(facts["flying"])
     note("stop", host=machine.name, in_flight=facts["flying"], idle_since=round(facts["last"], 3))
