@@ -10,17 +10,17 @@ short_description: Judges upgraded hosts against those that are not upgraded yet
 version_added: 0.1.0
 author: [chainops.validator contributors (@chainops)]
 description:
-  - Watches for O(soak) seconds, then says V(pass), V(fail) or V(inconclusive), with the numbers, and how much longer it would take
-    to know. Ends early when something fails; goes on for up to O(extend) seconds while it is inconclusive.
+  - Watches for O(soak) seconds, then says V(pass), V(fail) or V(inconclusive), with the numbers, and how much longer it would
+    take to know. Ends early when something fails; goes on for up to O(extend) seconds while it is inconclusive.
   - Four kinds of evidence. Metrics, as O(checks) of PromQL queries, each compared with the baseline hosts at the same moments and
     with how far apart the two were before. Blocks, counted from the chain - those that the upgraded hosts' keys did not sign, and
-    those that they made late. The nodes themselves, asked again and again - whether they follow the chain, with the same blocks as
-    the others, answer as fast, and keep their peers. And O(budgets), for the rollout as a whole.
+    those that they made late. The nodes themselves, asked again and again - whether they follow the chain, with the same blocks
+    as the others, answer as fast, and keep their peers. And O(budgets), for the rollout as a whole.
   - No data is inconclusive, and so are gaps, NaN, stale samples, several series for one host, counters at face value (a restart
     sets them back), samples that look back to before the watch began, and an exporter that tells another height than its node.
   - A metric's check is a sequential signed-rank test, which holds at every look. A canary that is just as bad as is allowed fails
-    with a probability of at most 2 %, and passes with one of at most 5 %; six samples that agree are the fewest for a pass. A trend
-    that would leave what is allowed within O(checks[].horizon) fails as well. Methods, sources and error rates of 10,000
+    with a probability of at most 2 %, and passes with one of at most 5 %; six samples that agree are the fewest for a pass. A
+    trend that would leave what is allowed within O(checks[].horizon) fails as well. Methods, sources and error rates of 10,000
     simulated rollouts are in the README of the role C(verify).
 extends_documentation_fragment:
   - chainops.validator.attributes

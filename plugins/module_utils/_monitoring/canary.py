@@ -123,7 +123,11 @@ def usable(series: t.Sequence[Points], start: float, end: float, step: float) ->
 
 @dataclasses.dataclass(frozen=True)
 class _Compared:
-    """One canary host against its reference. ``differences`` hang together no more; ``moments`` apart, in seconds."""
+    """One canary host against its reference, ``length`` samples to a difference, so that they hang together no more.
+
+    ``apart``: seconds from one difference to the next. ``trending``: the single samples of the last two thirds. ``mean`` is of
+    all samples, and ``noise`` the standard deviation that they have without any change.
+    """
 
     host: str
     differences: list[float]
@@ -134,6 +138,9 @@ class _Compared:
     expected: float
     apart: float
     samples: tuple[int, int]
+    length: int
+    mean: float
+    noise: float
 
 
 def assess(check: Check, evidence: Evidence, *, looks: int = 1, final: bool = True) -> Outcome:
@@ -217,17 +224,21 @@ def _compare(check: Check, evidence: Evidence, host: str, theirs: t.Mapping[str,
         )
         if not math.isfinite(off[0]):
             off = (min(before), off[1], max(before))
-    few = blocks(apart, length)
+    few = blocks(apart, min(length, len(apart)))
+    spreads = [statistics.pstdev(noise) for noise in noises if len(noise) >= 8]
     return _Compared(
         host,
         few,
-        few[len(few) // 3 :],
+        apart[len(apart) // 3 :],
         off,
         statistics.median(mine.values()),
         level,
         level + off[1] if theirs else off[1],
         length * evidence.step,
         (len(mine), len(reference)),
+        length,
+        statistics.fmean(apart),
+        max(spreads, default=math.inf),
     )
 
 
@@ -267,21 +278,34 @@ def _one(
     sides = {LOWER: (1,), HIGHER: (-1,), SAME: (1, -1)}[check.direction]
     off_low, off, off_high = seen.off
     # What the past leaves open counts for the canary when it is to fail, and against it when it is to pass.
-    spent = 2 if off_low != off_high else 1
-    worse = [
-        sequential.evidence([side * d - side * (off_high if side > 0 else off_low) - allowed for d in seen.differences])
+    for_it = {1: off_high, -1: off_low}
+    against = {1: off_low, -1: off_high}
+    # Samples that hang together leave few independent ones. Then a second test is asked as well, and each gets half.
+    spent = (2 if off_low != off_high else 1) * (2 if seen.length > 1 else 1)
+    tails = canaries * len(sides)
+    worse = max(
+        max(
+            sequential.evidence([side * (d - for_it[side]) - allowed for d in seen.differences]),
+            _far(seen, side * (seen.mean - for_it[side]) - allowed, max(looks, 1)),
+        )
         for side in sides
-    ]
-    fine = [
-        sequential.evidence([allowed - side * d + side * (off_low if side > 0 else off_high) for d in seen.differences], 1)
+    )
+    fine = min(
+        max(
+            sequential.evidence([allowed - side * (d - against[side]) for d in seen.differences], 1),
+            _far(seen, allowed - side * (seen.mean - against[side]), 1),
+        )
         for side in sides
-    ]
-    need_worse = math.log(spent * len(sides) * canaries / ALPHA_FAIL)
-    need_fine = math.log(spent / ALPHA_PASS)
-    low, high = sequential.interval([d - off for d in seen.differences], ALPHA_PASS)
+    )
+    need_worse, need_fine = math.log(spent * tails / ALPHA_FAIL), math.log(spent / ALPHA_PASS)
     estimate = statistics.median(d - off for d in seen.differences)
     steep = _trend(check, seen, sides, canaries * max(looks, 1), allowed)
-    said = f"shift {estimate:+.4g} (from {low:+.4g} to {high:+.4g}), allowed {allowed:.4g}, {check.direction} is better"
+    failed = worse >= need_worse or bool(steep[0])
+    low, high = -math.inf, math.inf
+    said = f"shift {estimate:+.4g}, allowed {allowed:.4g}, {check.direction} is better"
+    if final or failed:
+        low, high = sequential.interval([d - off for d in seen.differences], ALPHA_PASS)
+        said = f"shift {estimate:+.4g} (from {low:+.4g} to {high:+.4g}), allowed {allowed:.4g}, {check.direction} is better"
     if canaries > 1:
         said = f"{host}: {said}"
     outcome = functools.partial(
@@ -294,23 +318,30 @@ def _one(
         high=high if math.isfinite(high) else None,
         allowed=allowed,
         samples=seen.samples,
-        p_worse=min(1.0, math.exp(-max(worse)) * spent * len(sides)),
-        p_fine=min(1.0, math.exp(-min(fine)) * spent),
+        p_worse=min(1.0, math.exp(-worse) * spent * tails),
+        p_fine=min(1.0, math.exp(-fine) * spent),
         per_hour=steep[1],
     )
-    if max(worse) >= need_worse:
-        return outcome(FAIL, said)
-    if steep[0]:
-        return outcome(FAIL, f"{said}; {steep[0]}")
+    if failed:
+        return outcome(FAIL, "; ".join(filter(None, (said, steep[0]))))
     bad = max(side * estimate for side in sides)
     more = _more(allowed - bad, need_worse if bad > allowed else need_fine, seen)
     if not final:
         return outcome(INCONCLUSIVE, f"still watching: {said}", seconds_more=more)
-    if min(fine) >= need_fine:
+    if fine >= need_fine:
         return outcome(PASS, said)
     needs = None if more is None else seen.samples[0] + math.ceil(more / evidence.step)
     longer = "watching longer would hardly settle it" if more is None else f"about {more:.0f} s more would settle it"
     return outcome(INCONCLUSIVE, f"too close to tell: {said}; {longer}", needs=needs, seconds_more=more)
+
+
+def _far(seen: _Compared, room: float, looks: int) -> float:
+    """Minus the logarithm of Cantelli's bound (1928): how likely is a mean so far from the limit, when it has at most the
+    deviation of a single sample, whatever the distribution and however the samples hang together? 0 for independent samples,
+    which have a better test."""
+    if seen.length == 1 or room <= 0 or not math.isfinite(seen.noise):
+        return 0.0
+    return math.log1p((room / seen.noise) ** 2) - math.log(looks) if seen.noise > 0 else 100.0
 
 
 def _more(room: float, need: float, seen: _Compared) -> float | None:
@@ -328,14 +359,23 @@ def _trend(check: Check, seen: _Compared, sides: t.Sequence[int], looks: int, al
     """(why it fails, change an hour). Only the last two thirds count, so that warming up after a start is no trend."""
     if check.horizon <= 0 or len(seen.trending) < MIN_SAMPLES + 3:
         return "", None
-    low, estimate, high = sequential.slope(seen.trending, sequential.quantile(ALPHA_TREND / looks / len(sides)))
-    per_hour = estimate / seen.apart * 3600
+    step = seen.apart / seen.length
+    tail = sequential.quantile(ALPHA_TREND / looks / len(sides))
+    low, estimate, high = sequential.slope(seen.trending, tail)
+    if seen.length > 1:
+        # Ranks know too little of samples that hang together; how far these wander without any change is known.
+        half = tail * seen.noise * math.sqrt(12 * seen.length / len(seen.trending) ** 3)
+        low, high = estimate - half, estimate + half
+    per_hour = estimate / step * 3600
+    # What goes on goes on in both halves.
+    middle = len(seen.trending) // 2
+    halves = [sequential.slope(half, 0.0)[1] for half in (seen.trending[:middle], seen.trending[middle:])]
     for side in sides:
-        least = max(side * (low if side > 0 else high), 0.0) / seen.apart
-        if least * check.horizon > allowed and least > 0:
+        least = max(side * (low if side > 0 else high), 0.0) / step
+        if least * check.horizon > allowed and least > 0 and all(side * one > 0 for one in halves):
             leaves = allowed / least
             return (
-                f"and it gets worse: by {abs(per_hour):.4g} an hour; if that goes on, what is allowed is left in {leaves:.0f} s "
+                f"it gets worse by {abs(per_hour):.4g} an hour; if that goes on, what is allowed is left in {leaves:.0f} s "
                 f"at the latest, looked ahead {check.horizon:.0f} s",
                 per_hour,
             )
