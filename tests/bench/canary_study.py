@@ -48,6 +48,7 @@ class Kind:
     miss: float = 0.0005  # probability of not signing a block
     everybody: float = 1.0  # what happens to all hosts' latency during the watch
     blind: str = ""
+    may_pass: float = 0.0  # for the small study: what is hard to see in so short a watch may now and then pass
 
 
 def after(n: int, start: int, factor: float) -> float:

@@ -146,6 +146,15 @@ class _Compared:
 def assess(check: Check, evidence: Evidence, *, looks: int = 1, final: bool = True) -> Outcome:
     """The verdict on one check: of its worst host. ``looks``: how often trends are looked at; before the ``final`` one it can
     only fail."""
+    worst = _assess(check, evidence, looks, final)
+    if not check.detect or worst.verdict != INCONCLUSIVE:
+        return worst
+    if worst.shift is None:
+        return dataclasses.replace(worst, verdict=NOT_APPLICABLE)
+    return dataclasses.replace(worst, verdict=PASS, seconds_more=None, reason=f"nothing speaks against it: {worst.reason}")
+
+
+def _assess(check: Check, evidence: Evidence, looks: int, final: bool) -> Outcome:
     if evidence.problem:
         return Outcome(check.name, INCONCLUSIVE, evidence.problem)
     if not evidence.canary:
@@ -162,12 +171,7 @@ def assess(check: Check, evidence: Evidence, *, looks: int = 1, final: bool = Tr
         return Outcome(check.name, INCONCLUSIVE, f"baseline: {'; '.join(excuses)}")
     found = [_one(check, evidence, host, theirs, len(evidence.canary), looks, final) for host in sorted(evidence.canary)]
     order = (FAIL, INCONCLUSIVE, PASS)
-    worst = min(found, key=lambda one: (order.index(one.verdict), one.p_worse if one.p_worse is not None else 0.0))
-    if not check.detect or worst.verdict != INCONCLUSIVE:
-        return worst
-    if worst.shift is None:
-        return dataclasses.replace(worst, verdict=NOT_APPLICABLE)
-    return dataclasses.replace(worst, verdict=PASS, seconds_more=None, reason=f"nothing speaks against it: {worst.reason}")
+    return min(found, key=lambda one: (order.index(one.verdict), one.p_worse if one.p_worse is not None else 0.0))
 
 
 def _usable(check: Check, series: t.Sequence[Points], evidence: Evidence) -> tuple[dict[int, float], str]:
@@ -212,8 +216,9 @@ def _compare(check: Check, evidence: Evidence, host: str, theirs: t.Mapping[str,
     noises = (
         [before] if len(before) >= 8 else [_apart(theirs[name], [v for n, v in theirs.items() if n != name]) for name in theirs]
     )
-    if len(theirs) == 1 and not before:
-        noises = [apart]
+    alone = len(theirs) == 1 and not before
+    if alone:
+        noises = [apart]  # which tells how samples hang together, but not how far they lie apart without any change
     # Overlapping ranges are one sample; so are neighbours that hang together.
     length = max(block_length(noises), math.ceil(check.look_back / evidence.step - 1e-9))
     level = statistics.median(reference)
@@ -225,7 +230,7 @@ def _compare(check: Check, evidence: Evidence, host: str, theirs: t.Mapping[str,
         if not math.isfinite(off[0]):
             off = (min(before), off[1], max(before))
     few = blocks(apart, min(length, len(apart)))
-    spreads = [statistics.pstdev(noise) for noise in noises if len(noise) >= 8]
+    spreads = [statistics.pstdev(noise) for noise in noises if len(noise) >= 8 and not alone]
     return _Compared(
         host,
         few,
