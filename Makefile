@@ -13,6 +13,7 @@ help:
 	echo 'make lint       what reads the sources'
 	echo 'make unit       unit tests; ARGS="tests/unit/_core -k journal" for some'
 	echo 'make bench      the snapshot engine against what people use instead, in ratios; SHARE=0.1 for a tenth of the data'
+	echo 'make study      10,000 simulated canaries: how often is a good one stopped, or a bad one let through? (ten minutes); ROLLOUTS=1000'
 	echo 'make format     lets ruff format the sources'
 	echo 'make live       an upgrade of real XAI nodes: XAI_SRC=DIR XAI_PYTHON=PATH [XAI_SRC_NEW=DIR] (root)'
 	echo 'make lock       resolves requirements/tools.in anew'
@@ -32,7 +33,7 @@ demo-down:
 
 .PHONY: test
 test:
-	@tools/setup.sh python hosts
+	@tools/setup.sh python hosts services
 	. tools/env.sh
 	exec python tools/steps.py test $(STEPS)
 
@@ -56,6 +57,13 @@ bench:
 	. tools/env.sh
 	export PYTHONPATH=$$PWD/.cache/collections-dev
 	exec python tests/bench/run.py --share $(or $(SHARE),1)
+
+.PHONY: study
+study:
+	@tools/setup.sh python
+	. tools/env.sh
+	export PYTHONPATH=$$PWD/.cache/collections-dev
+	exec python tests/bench/canary_study.py --rollouts $(or $(ROLLOUTS),10000)
 
 .PHONY: format
 format:

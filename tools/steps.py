@@ -124,6 +124,16 @@ def steps() -> list[Step]:
             env=sources,
             tests=True,
         ),
+        # Real gateways, monitoring and nodes on loopback, one after the other and not beside the scenarios: they measure time.
+        Step(
+            "integration",
+            ("pytest", "-q", "tests/integration"),
+            after=("unit",),
+            cwd=SOURCES,
+            env=sources,
+            timeout=1500,
+            tests=True,
+        ),
         Step("sanity", ("tools/sanity.sh",), after=("unit",), timeout=1800),
     ]
     # One after the other: a validator that is starved of its core misses blocks.
@@ -132,7 +142,7 @@ def steps() -> list[Step]:
             Step(
                 f"molecule-{name}",
                 ("molecule", "test", "--no-command-borders", "--scenario-name", name),
-                after=("collection", "images", "unit"),
+                after=("collection", "images", "unit", "integration"),
                 env={"MOLECULE_GLOB": "molecule/*/molecule.yml"},
                 lane="molecule",
                 timeout=1500,

@@ -250,7 +250,10 @@ class Monitoring:
             PROMETHEUS.format(folder=folder, targets=targets, alertmanager=ports["alertmanager"])
         )
         (folder / "rules.yml").write_text(RULES)
-        (folder / "alertmanager.yml").write_text("route: {receiver: operators}\nreceivers: [{name: operators}]\n")
+        (folder / "alertmanager.yml").write_text(
+            "route: {receiver: operators}\n"
+            "receivers: [{name: operators, webhook_configs: [{url: 'http://127.0.0.1:9/'}]}, {name: nobody-listens}]\n"
+        )
         self.log = (folder / "monitoring.log").open("wb")
         self.processes = {
             "prometheus": self._start(

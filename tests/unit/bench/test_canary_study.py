@@ -9,7 +9,7 @@ import pytest
 
 from ansible_collections.chainops.validator.tests.bench import canary_study as study
 
-RUNS = 40
+RUNS = 20
 
 
 @pytest.mark.parametrize("kind", study.KINDS, ids=lambda kind: kind.name)
