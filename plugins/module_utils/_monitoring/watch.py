@@ -23,6 +23,8 @@ from .readers import Prometheus, Series
 DEPTH = 2
 
 
+#: How often nodes are asked how they are during a soak, at least.
+PROBES = 16
 #: Of the whole rollout's blocks, at most so many are read to count what was missed.
 MOST_BLOCKS = 2000
 
@@ -289,10 +291,12 @@ def watch(
     while True:
         number += 1
         target = opened + plan.soak * number / count
-        while (left := target - clock.monotonic()) > 0:
-            if probes is not None and clock.monotonic() >= opened + len(probes.moments) * probes.step:
+        # Reading slow nodes takes long; they must be asked often enough all the same, or nobody would see that they are slow.
+        least = PROBES * number // count if probes is not None and plan.soak else 0
+        while (left := target - clock.monotonic()) > 0 or (probes is not None and len(probes.moments) < least):
+            if probes is not None and (left <= 0 or clock.monotonic() >= opened + len(probes.moments) * probes.step):
                 probes.sample()
-            clock.sleep(min(left, 1.0 if probes is None else min(probes.step, 1.0)))
+            clock.sleep(min(max(left, 0.0), 1.0 if probes is None else min(probes.step, 1.0)))
         if signers is not None:
             signers.read()
         if tips is not None:

@@ -294,8 +294,8 @@ def test_samples_that_reach_back_to_before_the_restart_are_none() -> None:
     short = verdict(dataclasses.replace(check, look_back=300.0), mixed)
     assert short.verdict == "inconclusive" and "looks back 300 s, and only 115 s were watched" in short.reason
     crawling = verdict(check, evidence([3.0] * 11, [3.0] * 11))
-    assert crawling.verdict == "inconclusive" and crawling.seconds_more == 60.0, (
-        "shared data count once: 2 blocks of 15 s, 6 needed"
+    assert crawling.verdict == "inconclusive" and crawling.seconds_more == 90.0, (
+        "shared data count once: 2 blocks of 15 s, 8 needed"
     )
 
 
@@ -426,6 +426,19 @@ def test_what_is_seen_of_the_nodes_themselves_needs_no_exporter() -> None:
     assert [c["name"] for c in slow["checks"] if c["verdict"] == "fail"] == ["time to answer, as seen from here"]
     crawling = probing(rate=0.7)
     assert crawling["verdict"] == "fail"
+
+
+def test_a_node_so_slow_that_looking_takes_all_the_time_is_seen_to_be_slow() -> None:
+    class Slow(Node):
+        def status(self) -> Status:
+            self.clock.now += 2.0  # many requests to a slow node
+            return super().status()
+
+    clock = Ticks()
+    nodes: t.Any = {"val1": Slow(clock, slow=0.9), "val2": Node(clock), "val3": Node(clock)}
+    plan = watch.Plan(("val1",), ("val2", "val3"), (), {}, soak=8, looks=4)
+    tips = watch.Tips({"val1": nodes["val1"]}, {h: nodes[h] for h in ("val2", "val3")})
+    assert watch.watch(plan, None, None, tips, clock, probes=watch.Probes(nodes, 1.0, clock))["verdict"] == "fail"
 
 
 def test_an_unclear_soak_goes_on_and_says_when_it_gives_up() -> None:
