@@ -19,7 +19,7 @@ description:
     RV(ok) false.
   - Never fails because something is wrong; that is data.
   - Tested against real Prometheus 2.42 and Alertmanager 0.25; Grafana and Loki only against answers written by hand after the
-    documentation of their HTTP APIs, as neither can be installed from Debian.
+    documentation of their HTTP APIs, as neither can be installed from Debian, nor as a program from a language's registry.
 extends_documentation_fragment:
   - chainops.validator.attributes
   - chainops.validator.attributes.info
