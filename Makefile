@@ -12,6 +12,7 @@ help:
 	echo 'make test       everything: lint, unit tests, sanity, and the Molecule scenarios; STEPS="unit sanity" for some (root)'
 	echo 'make lint       what reads the sources'
 	echo 'make unit       unit tests; ARGS="tests/unit/_core -k journal" for some'
+	echo 'make faults     every fault that a rollout must survive, on real hosts; QUICK=1 for some, CASE=name for one, CASE=? names them (root)'
 	echo 'make bench      the snapshot engine against what people use instead, in ratios; SHARE=0.1 for a tenth of the data'
 	echo 'make format     lets ruff format the sources'
 	echo 'make live       an upgrade of real XAI nodes: XAI_SRC=DIR XAI_PYTHON=PATH [XAI_SRC_NEW=DIR] (root)'
@@ -49,6 +50,13 @@ unit:
 	export PYTHONPATH=$$PWD/.cache/collections-dev
 	cd .cache/collections-dev/ansible_collections/chainops/validator
 	exec pytest $(or $(ARGS),-q -n auto --dist loadgroup tests/unit)
+
+.PHONY: faults
+faults:
+	@tools/setup.sh python hosts collection
+	. tools/env.sh
+	export PYTHONPATH=$$PWD/.cache/collections-dev
+	exec python tests/faults/run.py $(if $(QUICK),--quick) $(if $(KEEP),--keep) $(foreach case,$(CASE),'$(case)')
 
 .PHONY: bench
 bench:
