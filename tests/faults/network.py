@@ -116,6 +116,7 @@ class Network:
         inventory = json.loads(listed.stdout)
         facts = inventory["_meta"]["hostvars"]
         self.out = out
+        self.run = f"r{int(time.time()) % 0xFFFFF:05x}"
         self.name = str(inventory["all"]["vars"]["devnet_name"])
         self.home = pathlib.Path(inventory["all"]["vars"]["devnet_home"])
         self.validators: list[str] = inventory["validators"]["hosts"]

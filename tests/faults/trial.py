@@ -99,7 +99,8 @@ class Trial:
 
     def __init__(self, net: Network, clients: Clients, proof: JsonDict, case: Case, host: str, number: int) -> None:
         self.net, self.clients, self.proof, self.case, self.host = net, clients, proof, case, host
-        self.rollout = f"r{number}-{case.name}"[:50]
+        # Turns are named for good, and a network may be kept for another run.
+        self.rollout = f"{net.run}-{number}-{case.name}"[:48]
         self.turns: dict[str, list[str]] = {}
         self.token = 0
         self.receipts: list[JsonDict] = []

@@ -20,7 +20,7 @@ from .._core.errors import Busy, ChainopsError, InputError, IntegrityError, Refu
 from .._manifest import manifest
 from . import engine_main, fence, install, lock, release, service, turn
 from .engine import Context
-from .paths import Home, require_name
+from .paths import Home, Turn, require_name
 from .steps import HostEffects
 
 UPGRADED, ROLLED_BACK = "upgraded", "rolled_back"
@@ -93,7 +93,15 @@ def decide(request: Request, there: Situation) -> Decision:
             )
         if there.open_turn == request.turn_id:
             return Decision("attach", f"turn {request.turn_id} is under way")
-        return Decision("ended", f"turn {request.turn_id} ended {there.requested['outcome']}")
+        if there.requested["outcome"] != turn.RUNNING:
+            return Decision("ended", f"turn {request.turn_id} ended {there.requested['outcome']}")
+        if there.requested["sessions"]:
+            raise Refused(
+                f"the journal of turn {request.turn_id} has no end, and nothing says that it is open: somebody removed "
+                f"{os.path.basename(os.path.dirname(home_of(request).open))}/open; find out who before going on",
+                turn_id=request.turn_id,
+            )
+        # Whoever wrote its first record died before the turn was open: no engine has seen it, and it begins now.
     if there.open_turn is not None:
         raise Busy(f"turn {there.open_turn} is under way on this host; wait for it or resume it", turn_id=there.open_turn)
     level = request.release.get("level")
@@ -298,13 +306,22 @@ def begin(request: Request, there: Situation) -> None:
         turn.load(body)
         paths = home.turn(request.turn_id)
         files.make_dir(paths.root, 0o700)
+        _forget_unopened(paths)
         files.write_atomic(paths.plan, canonical.pretty(body), 0o600)
         with journal.Journal(paths.journal) as log:
-            if not log.records:
-                moment = lock.now()
-                log.append({"kind": "open", "plan_sha256": canonical.digest(body), **moment})
+            log.append({"kind": "open", "plan_sha256": canonical.digest(body), **lock.now()})
         files.write_atomic(home.open, request.turn_id.encode("ascii") + b"\n")
     install.start(node, home, digest)
+
+
+def _forget_unopened(paths: Turn) -> None:
+    """Make room for a turn whose first caller died before it was open. Raises Busy for one that an engine has had."""
+    if not os.path.exists(paths.journal):
+        return
+    if len(journal.read(paths.journal)) > 1:
+        raise Busy(f"turn {os.path.basename(paths.root)} was taken by somebody else meanwhile; call again")
+    os.unlink(paths.journal)
+    files.fsync_dir(paths.root)
 
 
 def attach(request: Request) -> None:

@@ -314,6 +314,45 @@ def test_the_engine_is_killed_and_another_one_ends_the_turn(world: worlds.World,
     world.require_whole("new" if result["outcome"] == "committed" else "old")
 
 
+def test_a_turn_whose_caller_died_before_it_was_open_begins_with_the_next_call(world: worlds.World, monkeypatch: t.Any) -> None:
+    """Plan and first record are there, and no engine has seen them: that is no end, and nothing to wait for."""
+    request = world.request()
+
+    class Gone(BaseException):
+        pass
+
+    def gone(path: str, *args: t.Any, **kwargs: t.Any) -> None:
+        if path == world.home.open:
+            raise Gone
+        write(path, *args, **kwargs)
+
+    write = control.files.write_atomic
+    with monkeypatch.context() as patch, pytest.raises(Gone):
+        patch.setattr(control.files, "write_atomic", gone)
+        control.begin(request, control.survey(request))
+    assert control.outcome(world.home, "t1")["outcome"] == "running" and not os.path.exists(world.home.open)
+    # Under another plan: what was written down is not what is asked for now.
+    again = world.request(budgets={**request.budgets, "total": 119.0})
+    there = control.survey(again)
+    assert control.decide(again, there).kind == "start"
+    control.begin(again, there)
+    result = control.wait(world.home, "t1", 60.0)
+    assert result["outcome"] == "committed" and result["sessions"] == 1, why(world, result)
+    world.require_whole("new")
+    # Whoever looked before that and comes late does not begin it a second time.
+    with pytest.raises(Busy, match="was taken by somebody else meanwhile"):
+        control.begin(again, there)
+
+
+def test_a_journal_without_an_end_that_is_not_open_is_nothing_to_go_on_with(world: worlds.World) -> None:
+    request = world.request()
+    control.begin(request, control.survey(request))
+    killed_at(world, "check")
+    os.unlink(world.home.open)
+    with pytest.raises(Refused, match="has no end"):
+        control.decide(request, control.survey(request))
+
+
 @pytest.mark.parametrize("world", [{"behave": "stall"}], indirect=True)
 @pytest.mark.parametrize("step", ["start", "switch", "migrate", "stop"])
 def test_the_engine_is_killed_while_it_puts_back(world: worlds.World, step: str) -> None:
