@@ -243,7 +243,19 @@ class Network:
         )
         time.sleep(down)
         self.podman("start", self.container(host))
-        wait(lambda: self.ask(host, "node", instance=host)["boot"] == boot, f"{host} is up again", 40, 0.3)
+
+        def up() -> bool:
+            self.announce(host)
+            return bool(self.ask(host, "node", instance=host)["boot"] == boot)
+
+        wait(up, f"{host} is up again", 60, 0.3)
+
+    def announce(self, host: str) -> None:
+        """A container that was started again has another MAC address, which the others learn from the first thing it sends."""
+        others = [address for name, address in self.address.items() if name != host]
+        others.append(others[0].rpartition(".")[0] + ".1")
+        send = "import socket, sys; s = socket.socket(type=socket.SOCK_DGRAM); [s.sendto(b'', (one, 9)) for one in sys.argv[1:]]"
+        self.inside(host, sys.executable, "-c", send, *others, check=False)
 
     def inside(self, host: str, *command: str, check: bool = True) -> None:
         """A command of this machine in the network namespace of a host."""
