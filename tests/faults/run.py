@@ -186,7 +186,9 @@ class Suite:
                     f"kill -CONT $(systemctl show chainops-turn@{host} --property MainPID --value) 2>/dev/null;"
                     f" systemctl start --no-block chainops-turn@{host} 2>/dev/null;"
                     f" for i in $(seq 100); do [ -e /var/lib/chainops/{host}/journal/open ] || break; sleep 0.5; done;"
-                    f" rm -f /var/lib/chainops/{host}/lock; systemctl start xai-node",
+                    f" rm -f /var/lib/chainops/{host}/lock;"
+                    " if rm -r /run/systemd/system/xai-node.service.d; then systemctl daemon-reload; systemctl restart xai-node; fi;"
+                    " systemctl start xai-node",
                     check=False,
                     timeout=90,
                 )

@@ -220,13 +220,19 @@ def misbehaves(trial: Trial, switch: str, words: str) -> str:
 
 
 @contextlib.contextmanager
-def small_disk(trial: Trial, what: str, megabytes: int, inodes: int = 0) -> t.Iterator[None]:
-    """A directory on a small file system, tmpfs, for the time of a case, with the host drained; then back, as it is then."""
-    options = f"size={megabytes}m" + (f",nr_inodes={inodes}" if inodes else "")
+def small_disk(trial: Trial, what: str, more: int, inodes: int = 0) -> t.Iterator[None]:
+    """A directory on a small file system, tmpfs, for the time of a case, with the host drained; then back, as it is then.
+
+    ``more``: megabytes beyond what is in it; ``inodes``: as many more.
+    """
+    options = f"size=$(($(du -sm {what} | cut -f1) + {more}))m"
+    if inodes:
+        options += f",nr_inodes=$(($(find {what} | wc -l) + {inodes}))"
     trial.net.sh(
         trial.host,
         f"set -e; systemctl stop xai-node; mkdir -p {SMALL}; mount -t tmpfs -o {options} faults {SMALL};"
-        f" cp -a {what} {SMALL}/it; mount --bind {SMALL}/it {what}; systemctl start xai-node",
+        f" if cp -a {what} {SMALL}/it; then mount --bind {SMALL}/it {what}; systemctl start xai-node;"
+        f" else umount {SMALL}; systemctl start xai-node; exit 1; fi",
     )
     follows(trial)
     try:
@@ -263,7 +269,7 @@ def fill(trial: Trial, *, inodes: bool = False, leave: int = 0) -> None:
 def full_before(trial: Trial, inodes: bool) -> str:
     """The host's own check, or its hot copy, sees it, and the node is not stopped."""
     turn_id = trial.ready()
-    with small_disk(trial, "/var/lib/xai", 300 if inodes else 120, 3000 if inodes else 0):
+    with small_disk(trial, "/var/lib/xai", 300 if inodes else 100, 200 if inodes else 0):
         fill(trial, inodes=inodes, leave=0 if inodes else 8000)
         before = trial.node()["pid"]
         result = trial.start(turn_id).answer()["result"]
@@ -276,7 +282,7 @@ def full_before(trial: Trial, inodes: bool) -> str:
 def fills_up(trial: Trial, step: str) -> str:
     """The disk is full from the beginning of a step on: back. Room is made then, because the old node needs some to run."""
     turn_id = trial.ready()
-    with small_disk(trial, "/var/lib/xai", 400):
+    with small_disk(trial, "/var/lib/xai", 300):
         trial.arm("stop-after", *part("begin", step, "forward"))
         controller = trial.start(turn_id)
         pid = trial.fired(controller)
@@ -295,7 +301,7 @@ def fills_up(trial: Trial, step: str) -> str:
 def state_is_full(trial: Trial) -> str:
     """No room where journals are, from the stop on: the journal was allocated, and the turn ends by it."""
     turn_id = trial.ready()
-    with small_disk(trial, f"/var/lib/chainops/{trial.host}", 300):
+    with small_disk(trial, f"/var/lib/chainops/{trial.host}", 200):
         trial.arm("stop-after", *part("begin", "stop", "forward"))
         controller = trial.start(turn_id)
         pid = trial.fired(controller)
