@@ -187,7 +187,7 @@ class Suite:
                     f" systemctl start --no-block chainops-turn@{host} 2>/dev/null;"
                     f" for i in $(seq 100); do [ -e /var/lib/chainops/{host}/journal/open ] || break; sleep 0.5; done;"
                     f" rm -f /var/lib/chainops/{host}/lock;"
-                    " if rm -r /run/systemd/system/xai-node.service.d; then systemctl daemon-reload; systemctl restart xai-node; fi;"
+                    " rm -r /run/systemd/system/xai-node.service.d && systemctl daemon-reload && systemctl restart xai-node;"
                     " systemctl start xai-node",
                     check=False,
                     timeout=90,
