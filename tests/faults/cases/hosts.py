@@ -260,7 +260,9 @@ def follows(trial: Trial) -> None:
 def fill(trial: Trial, *, inodes: bool = False, leave: int = 0) -> None:
     """``leave``: kilobytes that stay free."""
     if inodes:
-        script = f"mkdir -p {SMALL}/fillers; i=0; while : > {SMALL}/fillers/$i; do i=$((i+1)); done"
+        script = f"mkdir -p {SMALL}/fillers; i=0; while : > {SMALL}/fillers/$i; do i=$((i+1)); done;"
+        # Some are left for the node, which writes its state every ten blocks; a snapshot needs more.
+        script += f" cd {SMALL}/fillers && rm -f 0 1 2 3 4 5 6 7 8 9 10 11"
     else:
         script = f"head -c 10G /dev/zero > {SMALL}/filler; truncate -s -{leave}K {SMALL}/filler; df -k {SMALL} | tail -1"
     trial.net.sh(trial.host, script, check=False)
