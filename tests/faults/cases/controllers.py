@@ -115,22 +115,13 @@ def engine_dies_again_and_again(trial: Trial) -> str:
     return f"{outcome} after {result['sessions']} sessions"
 
 
-def torn(trial: Trial, parts: tuple[str, ...]) -> str:
-    """Half a record is on disk when the engine dies: what wasn't promised is dropped, and written again."""
-    turn_id = trial.ready()
-    trial.arm("kill-torn", *parts)
-    result = trial.start(turn_id).answer()["result"]
-    outcome = trial.end(turn_id, result)
-    trial.expect(
-        outcome == "committed" and result["sessions"] == 2, f"{outcome} in {result['sessions']} sessions: {result['reason']}"
-    )
-    return f"{outcome} after {result['sessions']} sessions"
+def written_again(trial: Trial, mode: str, parts: tuple[str, ...]) -> str:
+    """The engine dies with half a record on disk (kill-torn), or the disk refuses one (eio).
 
-
-def unwritable(trial: Trial, parts: tuple[str, ...]) -> str:
-    """The disk refuses a record of the journal once: the engine ends rather than go on unwritten, and its unit starts another."""
+    What wasn't promised is dropped and written again: nothing goes on unwritten, and the unit starts another engine.
+    """
     turn_id = trial.ready()
-    trial.arm("eio", *parts)
+    trial.arm(mode, *parts)
     result = trial.start(turn_id).answer()["result"]
     outcome = trial.end(turn_id, result)
     trial.expect(
@@ -285,13 +276,12 @@ def _cases() -> list[Case]:
         name = f"nobody-confirms-and-silence-means-{on_silence.replace('_', '-')}"
         found.append(Case(name, "1", functools.partial(silence, on_silence=on_silence), quick=on_silence == "put_back"))
     found.append(Case("engine-dies-three-times-in-one-step", "1", engine_dies_again_and_again))
-    for name in ("done-stop", "done-migrate", "begin-switch", "closed"):
-        if name != "done-migrate":
-            found.append(
-                Case(f"journal-torn-at-{name}", "1", functools.partial(torn, parts=there[name]), quick=name == "begin-switch")
-            )
+    for name in ("done-stop", "begin-switch", "closed"):
+        act = functools.partial(written_again, mode="kill-torn", parts=there[name])
+        found.append(Case(f"journal-torn-at-{name}", "1", act, quick=name == "begin-switch"))
     for name in ("begin-freeze", "done-start"):
-        found.append(Case(f"journal-refuses-a-record-at-{name}", "7", functools.partial(unwritable, parts=there[name])))
+        act = functools.partial(written_again, mode="eio", parts=there[name])
+        found.append(Case(f"journal-refuses-a-record-at-{name}", "7", act))
     found.append(Case("one-turn-started-twice-at-once", "3", same_turn_twice, BACK))
     found.append(Case("two-turns-started-at-once", "3", two_turns_at_once, quick=True))
     found.append(Case("two-rollouts-race-for-the-lock", "3", race_for_the_lock, "", quick=True))
