@@ -9,10 +9,12 @@ MAKEFLAGS += --no-print-directory
 help:
 	@echo 'make demo       two upgrades on a network of this machine: a good one, and one that the canary stops (root; Debian or Ubuntu)'
 	echo 'make demo-down  removes all of it'
-	echo 'make test       everything: lint, unit tests, sanity, and the Molecule scenarios; STEPS="unit sanity" for some (root)'
+	echo 'make test       everything: lint, unit and integration tests, sanity, and the Molecule scenarios; STEPS="unit sanity" for some (root)'
 	echo 'make lint       what reads the sources'
 	echo 'make unit       unit tests; ARGS="tests/unit/_core -k journal" for some'
-	echo 'make bench      the snapshot engine against what people use instead, in ratios; SHARE=0.1 for a tenth of the data'
+	echo 'make faults     every fault that a rollout must survive, on real hosts; QUICK=1 for some, CASE=name for one, CASE=? names them (root)'
+	echo 'make bench      snapshots and drains against what people use instead; SHARE=0.1 for a tenth of the data'
+	echo 'make study      10,000 simulated canaries: how often is a good one stopped, or a bad one let through? (ten minutes); ROLLOUTS=1000'
 	echo 'make format     lets ruff format the sources'
 	echo 'make live       an upgrade of real XAI nodes: XAI_SRC=DIR XAI_PYTHON=PATH [XAI_SRC_NEW=DIR] (root)'
 	echo 'make lock       resolves requirements/tools.in anew'
@@ -32,7 +34,7 @@ demo-down:
 
 .PHONY: test
 test:
-	@tools/setup.sh python hosts
+	@tools/setup.sh python hosts services
 	. tools/env.sh
 	exec python tools/steps.py test $(STEPS)
 
@@ -50,12 +52,26 @@ unit:
 	cd .cache/collections-dev/ansible_collections/chainops/validator
 	exec pytest $(or $(ARGS),-q -n auto --dist loadgroup tests/unit)
 
+.PHONY: faults
+faults:
+	@tools/setup.sh python hosts collection
+	. tools/env.sh
+	export PYTHONPATH=$$PWD/.cache/collections-dev
+	exec python tests/faults/run.py $(if $(QUICK),--quick) $(if $(KEEP),--keep) $(foreach case,$(CASE),'$(case)')
+
 .PHONY: bench
 bench:
 	@tools/setup.sh python bench
 	. tools/env.sh
 	export PYTHONPATH=$$PWD/.cache/collections-dev
 	exec python tests/bench/run.py --share $(or $(SHARE),1)
+
+.PHONY: study
+study:
+	@tools/setup.sh python
+	. tools/env.sh
+	export PYTHONPATH=$$PWD/.cache/collections-dev
+	exec python tests/bench/canary_study.py --rollouts $(or $(ROLLOUTS),10000)
 
 .PHONY: format
 format:

@@ -116,7 +116,7 @@ class Load:
                 *("--url", network.gateway),
                 *("--accounts", str(network.home / "network" / "accounts.json"), "--skip-accounts", "5"),
                 *("--api-key-file", str(network.home / "secrets" / "api_key")),
-                *("--rate", "40", "--transfer-rate", "4", "--duration", "1500"),
+                *("--rate", "40", "--transfer-rate", "4", "--long", "4", "--duration", "1500"),
                 *("--out", str(OUT / f"{name}-load.jsonl"), "--summary", str(self.summary)),
             ],
             stdout=self._log,

@@ -7,6 +7,8 @@
 #
 #   tools/setup.sh python      .cache/venv from requirements/lock.txt
 #   tools/setup.sh hosts       the packages that the devnet's hosts need (podman and its friends), and tests of file systems
+#   tools/setup.sh services    what the integration tests run on loopback: HAProxy and nginx, not started; Prometheus and
+#                              Alertmanager in .cache/services, not installed
 #   tools/setup.sh bench       what the snapshot engine is measured against
 #   tools/setup.sh collection  the built collection, installed in .cache/collections
 #
@@ -104,10 +106,40 @@ setup_hosts() {
     apt_install podman runc netavark aardvark-dns mmdebstrap debian-archive-keyring iptables openssh-client ca-certificates btrfs-progs xfsprogs
 }
 
+# Programs alone: the services that packages would start by themselves listen on all addresses.
+setup_services() {
+    local policy=/usr/sbin/policy-rc.d made=
+    if [ "$(id -u)" = 0 ] && [ ! -e "$policy" ]; then
+        made=yes
+        trap 'rm -f /usr/sbin/policy-rc.d' EXIT
+        printf '#!/bin/sh\nexit 101\n' >"$policy"
+        chmod 755 "$policy"
+    fi
+    apt_install haproxy nginx-light
+    if [ "$made" = yes ]; then
+        rm -f "$policy"
+        trap - EXIT
+    fi
+    local want="prometheus prometheus-alertmanager" bin=$cache/services/usr/bin
+    if fresh services "$want" && "$bin/promtool" --version >/dev/null 2>&1; then return 0; fi
+    command -v apt-get >/dev/null || die "needs Prometheus and Alertmanager: this is neither Debian nor Ubuntu"
+    say "fetching $want"
+    local debs=$cache/services.debs log=$cache/apt.log package
+    rm -rf "$debs" "$cache/services"
+    mkdir -p "$debs" "$cache/services"
+    # shellcheck disable=SC2086 # two words
+    (cd "$debs" && { apt-get -qq download $want || { apt-get -qq update && apt-get -qq download $want; }; }) >"$log" 2>&1 </dev/null ||
+        { tail -n 20 "$log" >&2; die "apt-get could not fetch $want; the whole log is in .cache/apt.log"; }
+    for package in "$debs"/*.deb; do dpkg-deb --extract "$package" "$cache/services"; done
+    rm -rf "$debs"
+    printf '%s' "$want" >"$stamps/services"
+}
+
 # What is missing is left out of the bench, which says so.
 setup_bench() {
     [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null || return 0
     apt_install lz4 zstd restic borgbackup xfsprogs btrfs-progs
+    setup_services
 }
 
 # What the tarball is made of. Everything else may change without a new one.
@@ -138,8 +170,9 @@ for step in "${@:-python}"; do
     case $step in
         python) setup_python; setup_link ;;
         hosts) setup_hosts ;;
+        services) setup_services ;;
         bench) setup_bench ;;
         collection) setup_python; setup_link; setup_collection ;;
-        *) die "unknown step $step: python, hosts, bench or collection" ;;
+        *) die "unknown step $step: python, hosts, services, bench or collection" ;;
     esac
 done

@@ -5,7 +5,7 @@
 """Runs the checks of `make lint` and `make test`, side by side where they don't need each other, and sums them up once.
 
     tools/steps.py lint            what reads the sources
-    tools/steps.py test            lint, unit tests, sanity, and the Molecule scenarios
+    tools/steps.py test            that, unit and integration tests, sanity, Molecule scenarios, and a part of the fault suite
     tools/steps.py test unit lint  only these steps, and what they need
 
 Each step's output goes to build/logs/<step>.log; a failed step's log is shown at the end. Ends with a line `N passed, N failed`
@@ -32,6 +32,8 @@ LOGS = REPO / "build" / "logs"
 SOURCES = CACHE / "collections-dev" / "ansible_collections" / "chainops" / "validator"
 TAIL = 60
 
+# The fault suite's last line.
+PLAIN_LINE = re.compile(r"^(\d+ passed, \d+ failed)$", re.MULTILINE)
 # pytest's last line, with or without its frame: "== 3 failed, 12 passed, 1 skipped in 2.0s =="
 PYTEST_LINE = re.compile(r"^=*\s*((?:\d+ [a-z]+, )*\d+ [a-z]+) in [\d.]+s.*$", re.MULTILINE)
 ANSI = re.compile(r"\x1b\[[0-9;]*m|\x1b\]8;[^\x1b\a]*(?:\x1b\\\\|\a)")
@@ -118,10 +120,21 @@ def steps() -> list[Step]:
         # Not beside images or lint: timing tests want their cores.
         Step(
             "unit",
-            ("pytest", "-q", "-n", workers, "--dist", "loadgroup", "tests/unit"),
+            ("pytest", "-q", "-n", workers, "--dist", "loadgroup", "--durations=15", "tests/unit"),
             after=("ansible-lint", "mypy"),
             cwd=SOURCES,
             env=sources,
+            timeout=1500,
+            tests=True,
+        ),
+        # Real gateways, monitoring and nodes on loopback, not beside the scenarios: they measure time.
+        Step(
+            "integration",
+            ("pytest", "-q", "-n", "2", "--dist", "loadfile", "--durations=10", "tests/integration"),
+            after=("unit",),
+            cwd=SOURCES,
+            env=sources,
+            timeout=1500,
             tests=True,
         ),
         Step("sanity", ("tools/sanity.sh",), after=("unit",), timeout=1800),
@@ -132,13 +145,25 @@ def steps() -> list[Step]:
             Step(
                 f"molecule-{name}",
                 ("molecule", "test", "--no-command-borders", "--scenario-name", name),
-                after=("collection", "images", "unit"),
+                # That one only looks at hosts: it may run beside tests that measure time.
+                after=("collection", "images", "unit", *(() if name == "default" else ("integration",))),
                 env={"MOLECULE_GLOB": "molecule/*/molecule.yml"},
                 lane="molecule",
                 timeout=1500,
                 tests=True,
             )
         )
+    found.append(
+        Step(
+            "faults",
+            ("python", "tests/faults/run.py", "--quick"),
+            after=("collection", "images", "unit", "integration"),
+            env={"PYTHONPATH": sources["PYTHONPATH"]},
+            lane="molecule",
+            timeout=1500,
+            tests=True,
+        )
+    )
     return found
 
 
@@ -163,7 +188,8 @@ def selected(all_steps: list[Step], suite: str, names: list[str]) -> list[Step]:
 def counts(step: Step, log: str, ok: bool) -> tuple[int, int, int]:
     """Tests passed, failed and skipped. A step that must test and shows no passed test has failed."""
     if step.tests:
-        lines = PYTEST_LINE.findall(ANSI.sub("", log))
+        told = ANSI.sub("", log)
+        lines = [*PYTEST_LINE.findall(told), *PLAIN_LINE.findall(told)]
         tally = {"passed": 0, "failed": 0, "skipped": 0, "error": 0, "errors": 0}
         for line in lines:
             for part in line.split(", "):

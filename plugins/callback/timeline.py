@@ -92,6 +92,8 @@ def told(module, result):
     drain, turn, verdict = result.get("drain"), result.get("turn"), result.get("verdict")
     if module == "api_drain" and isinstance(drain, dict):
         gateway = (result.get("receipt") or {}).get("gateway", "")
+        if (result.get("receipt") or {}).get("state") == "draining":
+            return f"takes nothing new from {gateway}"
         words = "empty" if "in_flight" in drain else "back in rotation"
         return f"{words} on {gateway} after {number(drain.get('seconds', 0))}"
     if module == "validator_upgrade" and isinstance(turn, dict):
@@ -115,6 +117,9 @@ def told(module, result):
         network = result.get("network") or {}
         agreed = "agreed" if network.get("agree") else "NOT agreed"
         return f"{agreed} at height {network.get('common_height')}{first(network.get('problems'))}"
+    if module == "rollout_lock" and "granted" not in result:
+        holder = (result.get("before") or {}).get("holder")
+        return f"held by {holder}" if holder else "free"
     if module == "rollout_lock":
         token = (result.get("lock") or {}).get("token")
         if not result.get("granted"):
@@ -265,6 +270,8 @@ class CallbackModule(CallbackBase):
     def v2_runner_item_on_ok(self, result):
         host, station, module, seconds = self._about(result)
         data = self._clean(result)
+        if module == "rollout_lock" and data and data.get("granted") and not data.get("changed"):  # renewed, once more
+            return
         if data is not None and module in STATIONS:
             words = told(module, data) or ("done" if data.get("changed") else "nothing to do")
             label = data.get("_ansible_item_label")

@@ -6,7 +6,7 @@ from __future__ import annotations
 from ansible.errors import AnsibleFilterError
 
 from ansible_collections.chainops.validator.plugins.module_utils._core.errors import ChainopsError
-from ansible_collections.chainops.validator.plugins.module_utils._fleet import network, rollout
+from ansible_collections.chainops.validator.plugins.module_utils._fleet import leases, network, rollout, status
 from ansible_collections.chainops.validator.plugins.module_utils._fleet.waves import waves
 
 
@@ -48,4 +48,9 @@ class FilterModule:
             "network_nodes": _said(rollout.nodes),
             "turn_blockers": _said(turn_blockers),
             "fleet_plan": _said(rollout.plan),
+            "way_back": _said(rollout.way_back),
+            "fleet_status": _said(status.rows),
+            "left_over": _said(status.left_over),
+            "lock_plan": _said(leases.decide),
+            "lock_held": _said(leases.held),
         }

@@ -76,7 +76,7 @@ EXAMPLES = r"""
   chainops.validator.alertmanager_silence:
     alertmanager_url: http://monitor:9093
     matchers:
-      - {name: instance, value: "{{ inventory_hostname }}(:[0-9]+)?", regex: true}
+      - {name: instance, value: "{{ inventory_hostname | regex_escape }}(:[0-9]+)?", regex: true}
     duration: 600
     comment: "{{ rollout_turn_id }}"
   delegate_to: localhost
@@ -95,6 +95,18 @@ silence_id:
   returned: success
   type: str
   sample: 3b2d0b9c-7a0c-4f2b-8f0e-2f5a2d3c1e4f
+silences:
+  description: The silence in force, or those that were ended, for the report.
+  returned: success
+  type: list
+  elements: dict
+  sample:
+    - comment: upgrade-2.0.0-val1-1
+      ends_at: "2026-01-31T12:10:00.000000Z"
+      id: 3b2d0b9c-7a0c-4f2b-8f0e-2f5a2d3c1e4f
+      matchers: ["instance=~val1(:[0-9]+)?"]
+      starts_at: "2026-01-31T12:00:00.000000Z"
+      state: removed
 """
 
 from ansible_collections.chainops.validator.plugins.module_utils._core.clock import CLOCK
@@ -108,6 +120,20 @@ def shown(one):
     return {key: one.get(key) for key in ("matchers", "endsAt", "createdBy", "comment")}
 
 
+def listed(one, state):
+    return {
+        "id": one.get("id", ""),
+        "state": state,
+        "matchers": [
+            f"{m['name']}{'=' if m.get('isEqual', True) else '!'}{'~' if m['isRegex'] else '='}{m['value']}"
+            for m in one["matchers"]
+        ],
+        "starts_at": one.get("startsAt", ""),
+        "ends_at": one.get("endsAt", ""),
+        "comment": one.get("comment", ""),
+    }
+
+
 def present(p, api, check_mode):
     if p["duration"] <= 0:
         raise InputError(f"duration must be more than 0 seconds, not {p['duration']}")
@@ -116,11 +142,12 @@ def present(p, api, check_mode):
     found = next((s for s in have if s["id"] in step.ids), None)
     before = shown(found) if found else {}
     if step.action == "keep":
-        return {**Change(before, before).result(), "silence_id": step.ids[0]}
+        return {**Change(before, before).result(), "silence_id": step.ids[0], "silences": [listed(found, "in force")]}
     silence_id = step.ids[0] if step.ids else ""
     if not check_mode:
         silence_id = api.silence(step.body)
-    return {**Change(before, shown(step.body)).result(), "silence_id": silence_id}
+    made = listed({**step.body, "id": silence_id}, "in force")
+    return {**Change(before, shown(step.body)).result(), "silence_id": silence_id, "silences": [made]}
 
 
 def absent(p, api, check_mode):
@@ -128,7 +155,8 @@ def absent(p, api, check_mode):
     for one in found if not check_mode else ():
         api.expire(one["id"])
     before = {one["id"]: shown(one) for one in found}
-    return {**Change(before, {}).result(), "silence_id": found[-1]["id"] if found else ""}
+    gone = [listed(one, "removed") for one in found]
+    return {**Change(before, {}).result(), "silence_id": found[-1]["id"] if found else "", "silences": gone}
 
 
 def act(module):

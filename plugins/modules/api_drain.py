@@ -33,22 +33,47 @@ options:
     choices: [drained, active]
     default: drained
   driver:
-    description: The kind of gateway. V(haproxy) needs a C(stats socket) with C(level admin).
+    description:
+      - The kind of gateway. V(haproxy) needs a C(stats socket) with C(level admin).
+      - V(nginx) is the open source one, as root on its host. The server is marked C(down) in its upstreams, the configuration is
+        tested, and nginx reloads; requests that old workers still serve are waited for. A configuration that nginx refuses is put
+        back. The files are the same, byte for byte, once the server is back. A server is up when it takes a TCP connection.
+      - V(node) is no gateway but the node itself, on a chain whose nodes can be paused. It refuses clients' writes, then stops
+        mining; put back, it stands as it did before, also when a restart or a restored snapshot has changed it meanwhile. A node
+        that was paused before stays as it is. Pause it after every gateway has let go of it, and put it back before they take it
+        back. It takes O(api_url) and O(admin_token).
     type: str
-    choices: [haproxy]
+    choices: [haproxy, nginx, node]
     default: haproxy
   socket:
-    description: Path of HAProxy's Runtime API socket. Exactly one of O(socket) and O(address) is needed.
+    description: Path of HAProxy's Runtime API socket. Exactly one of O(socket) and O(address) is needed for V(haproxy).
     type: path
   address:
     description: >-
       C(HOST:PORT) of HAProxy's Runtime API. From another machine, requests that a reload left behind can't be seen; then nothing
       counts as empty before the gateway's process is older than O(timeout).
     type: str
+  config:
+    description: Path of nginx's main configuration file.
+    type: path
+    default: /etc/nginx/nginx.conf
   server:
-    description: The node's server name in the gateway.
+    description: The node's server name in the gateway; for O(driver=nginx), its address as the upstream has it.
     type: str
     required: true
+  chain:
+    description: The chain adapter that speaks to the node, for O(driver=node).
+    type: str
+    default: xai
+  api_url:
+    description: The node's API as its host reaches it, for O(driver=node).
+    type: str
+  api_key:
+    description: API key for writes, where the node wants one beside the admin token.
+    type: str
+  admin_token:
+    description: Token for the node's admin routes, for O(driver=node).
+    type: str
   backend:
     description: The backend to act on. Without it, every backend that has the server.
     type: str
@@ -72,6 +97,12 @@ options:
     description: Seconds to wait for an empty server (O(state=drained)), or for a server that is up (O(state=active)).
     type: float
     default: 60
+  wait:
+    description: >-
+      With O(state=drained), V(false) only takes the server out, so that several gateways do so at once; the receipt then says
+      C(draining), which no turn takes. Run it again to wait.
+    type: bool
+    default: true
   samples:
     description: How many looks one after the other must find nothing in flight.
     type: int
@@ -87,10 +118,42 @@ options:
   mode:
     description: >-
       V(drain) keeps health checks running, but sticky clients (cookies, stick tables) may still come. V(maint) drains first, then
-      closes the server to those as well.
+      closes the server to those as well; nginx lets nobody in either way, and knows V(drain) alone.
     type: str
     choices: [drain, maint]
     default: drain
+  long_backends:
+    description: >-
+      Backends of long polls and websockets, which may never end by themselves. What is left of them past O(long_deadline) is
+      ended by the gateway, and reported. For O(driver=haproxy) alone; nginx has C(worker_shutdown_timeout) for it.
+    type: list
+    elements: str
+    default: []
+  long_deadline:
+    description: Seconds that requests in O(long_backends) have from the beginning of the drain.
+    type: float
+    default: 30
+  slow_start:
+    description: >-
+      With O(state=active), seconds in which the server gets its share of the requests back, a tenth at a time; 0 for all at once.
+      For O(driver=haproxy) alone.
+    type: float
+    default: 0
+  lease:
+    description:
+      - >-
+        Seconds for which a watch on this host (the unit C(chainops-drain@SERVER), or a process of its own where there is no
+        systemd) takes the server out again when the gateway reloads or restarts, counted anew with each run; 0 for no watch. Then
+        it stops and says so in the receipt. It ends when the server is put back, and yields to a newer O(fence_token).
+      - The turn takes a receipt for as long as its lease lasts, and without one for two minutes.
+    type: float
+    default: 0
+  lease_end:
+    description: >-
+      What the watch does when its lease is over. V(leave) touches nothing; V(put_back) puts the server back as O(state=active).
+    type: str
+    choices: [leave, put_back]
+    default: leave
   traffic_timeout:
     description: With O(state=active), how many seconds to watch for the first request. None coming is reported, not a failure.
     type: float
@@ -136,7 +199,7 @@ drain:
   contains:
     in_flight:
       description: Requests at the server at the end; always 0, or the module has failed.
-      returned: state is drained
+      returned: state is drained, and it waited
       type: int
       sample: 0
     seconds:
@@ -146,28 +209,38 @@ drain:
       sample: 2.514
     empty_since:
       description: Seconds from the start to the first of the last empty looks.
-      returned: state is drained
+      returned: state is drained, and it waited
       type: float
       sample: 2.463
+    lag:
+      description: Seconds from the last look that found something in flight to the end.
+      returned: state is drained, and it waited
+      type: float
+      sample: 0.078
+    ended:
+      description: Long requests that were ended at their deadline, by backend.
+      returned: state is drained, and it waited
+      type: dict
+      sample: {ws: 3}
     samples:
       description: How many looks one after the other found nothing in flight.
-      returned: state is drained
+      returned: state is drained, and it waited
       type: int
       sample: 3
     curve:
       description: Pairs of seconds and requests in flight, one for each change, at most 200.
-      returned: state is drained
+      returned: state is drained, and it waited
       type: list
       elements: list
       sample: [[0.001, 20], [2.463, 0]]
     reasserted:
       description: How often a reload or somebody else put the server into rotation and it was taken out again.
-      returned: state is drained
+      returned: state is drained, and it waited
       type: int
       sample: 0
     reloads:
       description: How often the gateway's process was replaced meanwhile.
-      returned: state is drained
+      returned: state is drained, and it waited
       type: int
       sample: 0
     before:
@@ -180,6 +253,11 @@ drain:
       returned: state is active
       type: dict
       sample: {seconds: 0.4, seen: true, sessions: 12}
+watch:
+  description: What the watch over the drain said last. V(null) when there is none, or it has said nothing yet.
+  returned: success
+  type: dict
+  sample: {state: watching, looked_at: {wall: "2026-01-31T12:00:02.123Z"}, reasserted: 1, error: ""}
 receipt:
   description: The record that this gateway keeps. V(null) when there is none.
   returned: success
@@ -188,11 +266,14 @@ receipt:
     backend: null
     backends: [api]
     before: {api: {state: ready, weight: 100}}
+    checked_at: {boot_id: 1a35c1ff-55a1-4a9d-8a2f-3e4b7ad4a5bd, boottime: 5321.771, wall: "2026-01-31T12:00:00.123Z"}
+    driver: haproxy
     drained_at: {boot_id: 1a35c1ff-55a1-4a9d-8a2f-3e4b7ad4a5bd, boottime: 5321.771, wall: "2026-01-31T12:00:00.123Z"}
     fence_token: 7
     format: chainops.drain/1
     gateway: gw1
     instance: val1
+    lease: 900.0
     reasserted: 0
     reloads: 0
     samples: 3
@@ -205,47 +286,96 @@ receipt:
 import dataclasses
 import socket
 
-from ansible_collections.chainops.validator.plugins.module_utils._core.errors import InputError
+from ansible_collections.chainops.validator.plugins.module_utils._chain.registry import adapter
+from ansible_collections.chainops.validator.plugins.module_utils._core.errors import ChainopsError, InputError
+from ansible_collections.chainops.validator.plugins.module_utils._gateway import unit, watch
 from ansible_collections.chainops.validator.plugins.module_utils._gateway.drain import Drain, Wish
+from ansible_collections.chainops.validator.plugins.module_utils._gateway.node import NodePause
 from ansible_collections.chainops.validator.plugins.module_utils._gateway.registry import driver
 from ansible_collections.chainops.validator.plugins.module_utils._module.base import ArgumentSpec, Change, run
+
+
+def endpoint(p):
+    """Where the gateway is spoken to. Raises InputError when that isn't said."""
+    if p["driver"] == "nginx":
+        return p["config"]
+    if not (p["socket"] or p["address"]):
+        raise InputError("HAProxy is spoken to through its socket or its address: give one of them")
+    return p["socket"] or p["address"]
+
+
+def node(p, wish):
+    if not p["api_url"]:
+        raise InputError("a node is paused through its API: give its api_url")
+    chain = adapter(p["chain"])
+    keys = {"timeout": 10.0, "api_key": p["api_key"], "admin_token": p["admin_token"]}
+    return NodePause(chain.client(p["api_url"], **keys), chain.admin(p["api_url"], **keys), wish)
+
+
+def keep(p, wish, drain):
+    """Begin, renew or end the watch; returns what it said last. A drain that nobody can watch is not left standing."""
+    if p["state"] == "drained" and not p["wait"]:
+        return unit.status(wish.receipt_dir, wish.server)
+    if p["state"] == "active" or not p["lease"]:
+        return unit.stop(wish.receipt_dir, wish.server)
+    said = unit.status(wish.receipt_dir, wish.server)
+    until = watch.until(wish.lease)
+    try:
+        unit.start(watch.Lease(p["driver"], endpoint(p), wish, until, p["lease_end"] == "put_back"))
+    except (ChainopsError, OSError):
+        drain.back()
+        unit.stop(wish.receipt_dir, wish.server)
+        raise
+    return said
 
 
 def act(module):
     p = module.params
     if not 0.01 <= p["interval"] <= 5 or not 1 <= p["samples"] <= 1000 or p["timeout"] < 0 or p["min_active"] < 0:
         raise InputError("interval must be 0.01 to 5 s, samples 1 to 1000, timeout and min_active not negative")
-    wish = Wish(
-        gateway=p["gateway"] or socket.gethostname(),
-        **{field.name: p[field.name] for field in dataclasses.fields(Wish) if field.name != "gateway"},
-    )
-    drain = Drain(driver(p["driver"], p["socket"] or p["address"]), wish)
+    if min(p["lease"], p["long_deadline"], p["slow_start"], p["traffic_timeout"]) < 0:
+        raise InputError("lease, long_deadline, slow_start and traffic_timeout are seconds, 0 or more")
+    own = {"gateway": p["gateway"] or socket.gethostname(), "long_backends": tuple(p["long_backends"])}
+    wish = Wish(**own, **{field.name: p[field.name] for field in dataclasses.fields(Wish) if field.name not in own})
+    drain = node(p, wish) if p["driver"] == "node" else Drain(driver(p["driver"], endpoint(p)), wish)
     done = (drain.out if p["state"] == "drained" else drain.back)(module.check_mode)
     change = Change(done["before"], done["after"], header=f"{wish.server} on gateway {wish.gateway}")
-    return {**change.result(), "drain": done["drain"], "receipt": done["receipt"]}
+    watched = keep(p, wish, drain) if p["driver"] != "node" and not module.check_mode else None
+    return {**change.result(), "drain": done["drain"], "receipt": done["receipt"], "watch": watched}
 
 
 def main():
     spec = ArgumentSpec(
         state={"type": "str", "choices": ["drained", "active"], "default": "drained"},
-        driver={"type": "str", "choices": ["haproxy"], "default": "haproxy"},
+        driver={"type": "str", "choices": ["haproxy", "nginx", "node"], "default": "haproxy"},
         socket={"type": "path"},
         address={"type": "str"},
+        config={"type": "path", "default": "/etc/nginx/nginx.conf"},
         server={"type": "str", "required": True},
+        chain={"type": "str", "default": "xai"},
+        api_url={"type": "str"},
+        api_key={"type": "str", "no_log": True},
+        admin_token={"type": "str", "no_log": True},
         backend={"type": "str"},
         gateway={"type": "str"},
         instance={"type": "str", "default": ""},
         turn_id={"type": "str", "default": ""},
         fence_token={"type": "int", "default": 0, "no_log": False},
         timeout={"type": "float", "default": 60},
+        wait={"type": "bool", "default": True},
         samples={"type": "int", "default": 3},
         interval={"type": "float", "default": 0.025},
         min_active={"type": "int", "default": 1},
         mode={"type": "str", "choices": ["drain", "maint"], "default": "drain"},
+        lease={"type": "float", "default": 0},
+        lease_end={"type": "str", "choices": ["leave", "put_back"], "default": "leave"},
+        long_backends={"type": "list", "elements": "str", "default": []},
+        long_deadline={"type": "float", "default": 30},
+        slow_start={"type": "float", "default": 0},
         traffic_timeout={"type": "float", "default": 0},
         receipt_dir={"type": "path", "default": "/var/lib/chainops/gateway"},
     )
-    run(spec.module(mutually_exclusive=[("socket", "address")], required_one_of=[("socket", "address")]), act)
+    run(spec.module(mutually_exclusive=[("socket", "address")]), act)
 
 
 if __name__ == "__main__":

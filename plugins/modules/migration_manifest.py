@@ -25,9 +25,8 @@ attributes:
   idempotent:
     details: Needs V(rollout_id) or V(turn_id) in O(entry) to know an entry again.
 notes:
-  - O(entry) has a key V(kind), one of V(upgrade), V(rollback), V(put_back) and V(finish). V(finish) ends a rollout; its
-    rollback points may
-    be removed from then on.
+  - O(entry) has a key V(kind), one of V(upgrade), V(rollback), V(put_back), V(finish) and V(lock_broken). V(finish) ends a
+    rollout; its rollback points may be removed from then on. V(lock_broken) is what M(chainops.validator.rollout_lock) writes.
   - Usual further keys are V(rollout_id), V(turn_id), V(proposal_id), V(release), V(previous), V(snapshot_id),
     V(snapshot_sha256),
     V(migrations), V(proof_sha256) and V(break_glass) (by whom, why and until when, where people opened the gate).
@@ -36,6 +35,7 @@ extends_documentation_fragment:
   - chainops.validator.attributes
   - chainops.validator.attributes.full
   - chainops.validator.instance
+  - chainops.validator.fence
 """
 
 EXAMPLES = r"""
@@ -75,14 +75,18 @@ import typing as t
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.chainops.validator.plugins.module_utils._core import files
+from ansible_collections.chainops.validator.plugins.module_utils._host import lock
+from ansible_collections.chainops.validator.plugins.module_utils._host.paths import Home
 from ansible_collections.chainops.validator.plugins.module_utils._manifest import manifest
 from ansible_collections.chainops.validator.plugins.module_utils._module.base import ArgumentSpec, Change, run
-from ansible_collections.chainops.validator.plugins.module_utils._module.options import INSTANCE
+from ansible_collections.chainops.validator.plugins.module_utils._module.options import FENCE, INSTANCE
 
 
 def act(module: AnsibleModule) -> dict[str, t.Any]:
     params = module.params
-    path = os.path.join(params["state_dir"], params["instance"], manifest.NAME)
+    home = Home(params["state_dir"], params["instance"])
+    path = home.manifest
+    lock.use(home, params["fence_token"], dry=module.check_mode)
     entry = {**params["entry"], "instance": params["instance"]}
     known = manifest.known(path, entry)
     head = manifest.head(path)
@@ -96,7 +100,7 @@ def act(module: AnsibleModule) -> dict[str, t.Any]:
 
 
 def main() -> None:
-    run(ArgumentSpec(INSTANCE, entry={"type": "dict", "required": True}).module(), act)
+    run(ArgumentSpec(INSTANCE, FENCE, entry={"type": "dict", "required": True}).module(), act)
 
 
 if __name__ == "__main__":

@@ -11,12 +11,15 @@ version_added: 0.1.0
 author: [chainops.validator contributors (@chainops)]
 description:
   - Asks Prometheus, Alertmanager, Grafana and Loki, as far as their addresses are given, and lists everything that is wrong.
-    A service that is down is wrong, and so are targets that are down or were not scraped recently, rules that read series which
-    don't exist (they can't ever fire), an Alertmanager that nobody sends to, and alerts that fire and are not silenced.
+    A service that is down is wrong, and so are targets that are down, were not scraped recently, or whose scrapes are not in the
+    database; rules and dashboards that read series which don't exist; an Alertmanager that nobody sends to, that sends to nobody,
+    or that hasn't heard of what fires; silences that are not the rollout's own and hide an expected alert; data sources that
+    don't answer; and alerts that fire and are not silenced.
   - With O(baseline), what was already wrong before is told apart, and only what is new, or was named as expected, makes
     RV(ok) false.
   - Never fails because something is wrong; that is data.
-  - Tested against real Prometheus 2.42 and Alertmanager 0.25; Grafana and Loki only against answers in the shapes they document.
+  - Tested against real Prometheus 2.42 and Alertmanager 0.25; Grafana and Loki only against answers written by hand after the
+    documentation of their HTTP APIs, as neither can be installed from Debian, nor as a program from a language's registry.
 extends_documentation_fragment:
   - chainops.validator.attributes
   - chainops.validator.attributes.info
@@ -56,8 +59,44 @@ options:
     type: list
     elements: str
     default: []
+  expected_data_sources:
+    description: Names of data sources that Grafana must have, and that must answer. Needs O(grafana_token).
+    type: list
+    elements: str
+    default: []
+  expected_values:
+    description:
+      - Numbers that must be there and within bounds, such as counters of security events, withdrawals, and their backlog. What
+        can't be read is always wrong.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name:
+        description: What it is called in findings, and in RV(values).
+        type: str
+        required: true
+      query:
+        description: PromQL. Each of its series is held against the bounds.
+        type: str
+        required: true
+      min:
+        description: The least that it may be.
+        type: float
+      max:
+        description: The most that it may be.
+        type: float
+      max_rise:
+        description: By how much it may be more than in O(baseline).
+        type: float
+      required:
+        description: O(baseline) does not excuse that it is out of O(expected_values[].min) and O(expected_values[].max).
+        type: bool
+        default: false
   expected_streams:
-    description: Stream selectors that must have had lines in Loki, such as C({job="xai"}).
+    description: >-
+      LogQL selectors that must have had lines in Loki, with a filter where wanted, such as C({job="xai"}), or the governance
+      execution log as C({job="xai"} |= "governance").
     type: list
     elements: str
     default: []
@@ -94,6 +133,9 @@ EXAMPLES = r"""
     alertmanager_url: http://monitor:9093
     expected_jobs: [xai-node]
     expected_rules: [NodeDown]
+    expected_values:
+      - {name: withdrawal backlog, query: xai_withdrawals_time_locked_backlog, max: 5}
+      - {name: security events in 5 minutes, query: "increase(xai_security_events_total[5m])", max: 25}
   register: before
 
 - name: Does it complain about anything new?
@@ -135,6 +177,11 @@ findings:
     service: {description: Which service., type: str, returned: always, sample: prometheus}
     message: {description: The trouble., type: str, returned: always, sample: "rule NodeDown can't ever fire"}
     required: {description: A baseline does not excuse it., type: bool, returned: always, sample: true}
+values:
+  description: The numbers of O(expected_values), one for each series.
+  returned: success
+  type: dict
+  sample: {withdrawal backlog: [0.0, 0.0]}
 firing:
   description: Alerts that fire, silenced or not.
   returned: success
@@ -160,7 +207,22 @@ from ansible_collections.chainops.validator.plugins.module_utils._core.errors im
 from ansible_collections.chainops.validator.plugins.module_utils._module.base import ArgumentSpec, run
 from ansible_collections.chainops.validator.plugins.module_utils._monitoring import health, readers
 
-LISTS = ("expected_jobs", "expected_rules", "expected_receivers", "expected_dashboards", "expected_streams")
+VALUE = {
+    "name": {"type": "str", "required": True},
+    "query": {"type": "str", "required": True},
+    "min": {"type": "float"},
+    "max": {"type": "float"},
+    "max_rise": {"type": "float"},
+    "required": {"type": "bool", "default": False},
+}
+LISTS = (
+    "expected_jobs",
+    "expected_rules",
+    "expected_receivers",
+    "expected_dashboards",
+    "expected_data_sources",
+    "expected_streams",
+)
 
 
 def collect(p, expect):
@@ -168,12 +230,14 @@ def collect(p, expect):
     services = {}
     if p["prometheus_url"]:
         api = readers.Prometheus(p["prometheus_url"], wait)
-        services["prometheus"] = health.ask_prometheus(api, CLOCK.wall(), expect.window)
+        services["prometheus"] = health.ask_prometheus(api, CLOCK.wall(), expect.window, expect.values)
     if p["alertmanager_url"]:
         services["alertmanager"] = health.ask_alertmanager(readers.Alertmanager(p["alertmanager_url"], wait))
     if p["grafana_url"]:
-        api = readers.Grafana(p["grafana_url"], wait, p["grafana_token"])
-        services["grafana"] = health.ask_grafana(api, bool(p["grafana_token"]), expect.dashboards)
+        grafana = readers.Grafana(p["grafana_url"], wait, p["grafana_token"])
+        services["grafana"] = health.ask_grafana(grafana, bool(p["grafana_token"]), expect.dashboards)
+        if services.get("prometheus", {}).get("up"):
+            health.look_into_panels(services["grafana"], api, expect.window)
     if p["loki_url"]:
         services["loki"] = health.ask_loki(readers.Loki(p["loki_url"], wait), expect.streams, expect.window)
     return services
@@ -181,18 +245,25 @@ def collect(p, expect):
 
 def act(module):
     p = module.params
-    needs = {"prometheus_url": LISTS[:2], "alertmanager_url": LISTS[2:3], "grafana_url": LISTS[3:4], "loki_url": LISTS[4:]}
+    needs = {
+        "prometheus_url": (*LISTS[:2], "expected_values"),
+        "alertmanager_url": LISTS[2:3],
+        "grafana_url": LISTS[3:5],
+        "grafana_token": LISTS[4:5],
+        "loki_url": LISTS[5:],
+    }
     for url, lists in needs.items():
         for name in lists:
             if p[name] and not p[url]:
                 raise InputError(f"{name} can't be looked for without {url}", option=url)
     expect = health.Expectations(
         **{name[len("expected_") :]: tuple(p[name]) for name in LISTS},
+        values=tuple(health.Value(**value) for value in p["expected_values"]),
         ignore_alerts=tuple(p["ignore_alerts"]),
         **{name: p[name] for name in ("max_scrape_age", "max_clock_skew", "window")},
     )
     services = collect(p, expect)
-    findings = health.judge(services, expect)
+    findings = health.judge(services, expect, p["baseline"])
     new, known = health.compare(findings, p["baseline"])
     return {
         "changed": False,
@@ -200,6 +271,7 @@ def act(module):
         "problems": [f.message for f in new],
         "known_problems": [f.message for f in known],
         "findings": [f.as_dict() for f in findings],
+        "values": health.values(services),
         "firing": health.firing(services, expect),
         "services": health.summary(services),
     }
@@ -210,6 +282,7 @@ def main():
     spec = ArgumentSpec(
         {name: {"type": "str"} for name in urls},
         {name: {"type": "list", "elements": "str", "default": []} for name in LISTS},
+        expected_values={"type": "list", "elements": "dict", "default": [], "options": VALUE},
         grafana_token={"type": "str", "no_log": True},
         ignore_alerts={"type": "list", "elements": "str", "default": ["Watchdog"]},
         max_scrape_age={"type": "float", "default": 0},

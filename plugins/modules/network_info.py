@@ -60,6 +60,50 @@ options:
     description: How old the newest block may be, in seconds. V(0) leaves it out, for chains that make no empty blocks.
     type: float
     default: 120.0
+  advance:
+    description:
+      - How many blocks every node must add while it is watched. V(0) waits for nobody; then only O(max_tip_age) tells a network
+        that stands still.
+    type: int
+    default: 0
+  advance_timeout:
+    description: Seconds they have to do so.
+    type: float
+    default: 60.0
+  checks:
+    description:
+      - Checks of your own. Each asks a URL for JSON, and holds when a JMESPath expression makes exactly C(true) of it; null, a
+        number or a list that isn't empty are not true. An answer other than 200 is none; an answer that tells when to ask again
+        (429) is heeded.
+      - They need the Python library C(jmespath) where the module runs; without it, it fails and says so.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name:
+        description: What it is called when it does not hold.
+        type: str
+        required: true
+      url:
+        description: What to ask. A path such as V(/stats) is asked of every node.
+        type: str
+        required: true
+      expression:
+        description: The JMESPath expression, such as V(height > `100` && status == 'ok').
+        type: str
+        required: true
+      headers:
+        description: HTTP headers to send, such as one with a token.
+        type: dict
+        default: {}
+      attempts:
+        description: How often to ask until it holds.
+        type: int
+        default: 3
+      delay:
+        description: Seconds in between.
+        type: float
+        default: 1.0
 extends_documentation_fragment:
   - chainops.validator.attributes
   - chainops.validator.attributes.info
@@ -74,6 +118,19 @@ EXAMPLES = r"""
       - {name: val3, api_url: "http://10.0.0.3:8545"}
       - {name: val4, api_url: "http://10.0.0.4:8545"}
   register: look
+
+- name: See that all of it moves, and what operators want of it holds
+  chainops.validator.network_info:
+    nodes:
+      - {name: val1, api_url: "http://10.0.0.1:8545"}
+      - {name: val2, api_url: "http://10.0.0.2:8545"}
+    advance: 2
+    checks:
+      - {name: nothing waits for long, url: /stats, expression: "pending_transactions_count < `1000`"}
+      - name: the explorer follows
+        url: https://explorer.example.net/api/status
+        expression: "synced == `true` && lag < `5`"
+  delegate_to: localhost
 
 - name: Stop unless val2 can be taken away now
   ansible.builtin.assert:
@@ -129,6 +186,17 @@ network:
       elements: dict
       returned: always
       sample: []
+    checks:
+      description: What came of O(checks), at each place that was asked.
+      type: list
+      elements: dict
+      returned: always
+      sample:
+        - check: nothing waits for long
+          node: val1
+          ok: true
+          said: pending_transactions_count < `1000` is True
+          url: http://10.0.0.1:8545/stats
     findings:
       description: What is wrong, with its kind and the node it concerns (null for the network).
       type: list
@@ -144,7 +212,7 @@ network:
 """
 
 from ansible_collections.chainops.validator.plugins.module_utils._chain.registry import adapter
-from ansible_collections.chainops.validator.plugins.module_utils._fleet import look, network
+from ansible_collections.chainops.validator.plugins.module_utils._fleet import checks, look, network
 from ansible_collections.chainops.validator.plugins.module_utils._module import base
 
 OPTIONS = {
@@ -164,6 +232,21 @@ OPTIONS = {
     "max_lag": {"type": "int", "default": 5},
     "max_clock_skew": {"type": "float", "default": 5.0},
     "max_tip_age": {"type": "float", "default": 120.0},
+    "advance": {"type": "int", "default": 0},
+    "advance_timeout": {"type": "float", "default": 60.0},
+    "checks": {
+        "type": "list",
+        "elements": "dict",
+        "default": [],
+        "options": {
+            "name": {"type": "str", "required": True},
+            "url": {"type": "str", "required": True},
+            "expression": {"type": "str", "required": True},
+            "headers": {"type": "dict", "default": {}, "no_log": True},
+            "attempts": {"type": "int", "default": 3},
+            "delay": {"type": "float", "default": 1.0},
+        },
+    },
 }
 
 
@@ -172,7 +255,17 @@ def act(module):
     given = module.params
     nodes = [look.Node(one["name"], one["api_url"], one["address"] or None) for one in given["nodes"]]
     limits = network.Limits(lag=given["max_lag"], clock_skew=given["max_clock_skew"], tip_age=given["max_tip_age"])
-    found = look.look(adapter(given["chain"]), nodes, timeout=given["timeout"], window=given["window"], limits=limits)
+    own = [checks.Check(**{**one, "headers": {k: str(v) for k, v in one["headers"].items()}}) for one in given["checks"]]
+    found = look.look(
+        adapter(given["chain"]),
+        nodes,
+        timeout=given["timeout"],
+        window=given["window"],
+        limits=limits,
+        advance=given["advance"],
+        advance_timeout=given["advance_timeout"],
+        own_checks=own,
+    )
     return {"changed": False, "network": found}
 
 

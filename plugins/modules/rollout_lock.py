@@ -9,12 +9,14 @@ module: rollout_lock
 short_description: One rollout at a time on an instance's host
 version_added: 0.1.0
 description:
-  - Asks one host for its lock, a lease with a token that only grows. Who holds the locks of a majority of the rollout's hosts
-    holds the rollout; counting is the caller's.
+  - Asks one host for its lock, a lease with a token that only grows. Who holds the locks of a majority of the instance's
+    inventory hosts holds the rollout; counting is the caller's.
   - A host that refuses says who holds it, since when and until when. That is an answer, RV(granted=false), not a failure.
-  - A lease that has expired is taken over only when no engine works under its token. The same rollout and holder get it again,
+  - A lease that has expired is taken over only when no engine works on the host. The same rollout and run get it again,
     and longer.
+  - A host lends a token to one run, also after that has given it back. So no two runs ever have a majority under one token.
   - Hosts remember the highest token they have seen and refuse lower ones, so an old controller that wakes up can do nothing.
+  - A lock that can't be written down (disk full, file system read-only) is not held, and the module fails.
 author:
   - chainops.validator contributors (@chainops)
 extends_documentation_fragment:
@@ -29,35 +31,50 @@ options:
     description:
       - V(held) takes the lock, or renews it.
       - V(released) gives it back. What the host remembers of tokens stays.
+      - V(seen) only looks, and changes nothing.
     type: str
-    choices: [held, released]
+    choices: [held, released, seen]
     default: held
   rollout_id:
-    description: The rollout that asks.
+    description: The rollout that asks. Required unless O(state=seen).
     type: str
-    required: true
   holder:
-    description:
-      - Who runs it, from where, as which job. Shown to whoever is refused.
-      - A rollout that goes on from another machine is another holder.
+    description: Who runs it, from where, as which job, in words. Shown to whoever is refused. Required
+      unless O(state=seen).
     type: str
-    required: true
+  run:
+    description:
+      - Which run of Ansible asks. Two runs of one person are two holders. By default what O(holder) says.
+      - The lookup P(chainops.validator.rollout_holder#lookup) tells all three.
+    type: str
+  about:
+    description: What else is known of the run, kept beside the lease. Must not hold secrets.
+    type: dict
+    default: {}
   token:
     description:
       - The token to hold it under; V(0) takes the next one that this host has not seen.
-      - Hosts may have seen different ones. Take the highest that any host gave, and ask all of them again for that.
+      - Hosts may have seen different ones. Ask all of them for one more than the highest that any has seen.
     type: int
     default: 0
   lease_seconds:
     description: How long the lease lasts when nobody renews it.
     type: float
     default: 900
-  break:
+  over:
     description:
-      - Take it from its holder, expired or not. The host keeps a record of it.
+      - Tokens of holders that are known to be dead. Their leases need not have expired, but no engine may work on the host.
+    type: list
+    elements: int
+    default: []
+  break_token:
+    description:
+      - Take it from the holder that has this token, whatever its lease and its engine say; V(0) breaks nothing. Naming the token
+        makes sure that it is the holder that was looked at.
+      - The host keeps it in its manifest, as V(lock_broken).
       - Only when somebody has made sure that the holder is gone.
-    type: bool
-    default: false
+    type: int
+    default: 0
 seealso:
   - module: chainops.validator.validator_upgrade
 """
@@ -81,17 +98,17 @@ EXAMPLES = r"""
 RETURN = r"""
 granted:
   description: Whether this host's answer is yes.
-  returned: success
+  returned: O(state) is not V(seen)
   type: bool
   sample: true
 reason:
   description: Why, in words; names the holder when it is no.
-  returned: success
+  returned: O(state) is not V(seen)
   type: str
   sample: it was free
 lock:
   description: Who holds this host now; empty when nobody does.
-  returned: success
+  returned: O(state) is not V(seen)
   type: dict
   sample:
     rollout_id: prop-7
@@ -101,6 +118,19 @@ lock:
     renewed: 1767225600.0
     lease_seconds: 900.0
     expires: 1767226500.0
+    run: "bastion:4711:8843"
+    about: {user: alice, host: bastion, pid: 4711}
+before:
+  description:
+    - The same of whoever held it before, with V(expired), as the host's own clock sees it; empty when it was free.
+  returned: success
+  type: dict
+  sample: {}
+working:
+  description: The turn that an engine works on now; empty when none does.
+  returned: success
+  type: str
+  sample: ""
 fence:
   description: The highest token this host has seen.
   returned: success
@@ -120,47 +150,67 @@ from ansible_collections.chainops.validator.plugins.module_utils._module.base im
 
 def shown(lease: lock.Lease | None, *, diff: bool = False) -> dict[str, t.Any]:
     """A lease for people. In a diff only what a change is about: not the times, which move with every renewal."""
-    if lease is None:
+    if lease is None or lease.released:
         return {}
-    names = ("rollout_id", "holder", "token") + (() if diff else ("acquired", "renewed", "lease_seconds", "expires"))
+    names = ("rollout_id", "holder", "token")
     whole = lease.as_dict()
-    return {name: whole[name] for name in names}
+    more = ("acquired", "renewed", "lease_seconds", "expires", "run", "about")
+    return {name: whole[name] for name in (names if diff else names + more)}
+
+
+def seen(home: Home, before: lock.Lease | None) -> dict[str, t.Any]:
+    """How the host stood before."""
+    engine = lock.engine_at_work(home)
+    expired = {"expired": before.expired(lock.now())} if before and not before.released else {}
+    return {
+        "before": {**shown(before), **expired},
+        "working": engine["turn_id"] if engine else "",
+        "fence": fence.highest(home.fence),
+    }
 
 
 def act(module: AnsibleModule) -> dict[str, t.Any]:
     params = module.params
     home = Home(params["state_dir"], params["instance"])
-    asked: dict[str, t.Any] = {
-        "rollout_id": params["rollout_id"],
-        "holder": params["holder"],
-        "break_it": params["break"],
-        "dry": module.check_mode,
-    }
-    if params["state"] == "held":
-        before, decision = lock.hold(home, token=params["token"], lease_seconds=params["lease_seconds"], **asked)
-    else:
-        before, decision = lock.release(home, **asked)
+    if params["state"] == "seen":
+        return {"changed": False, "diff": {"before": {}, "after": {}}, **seen(home, lock.held(home.lock))}
+    asking = lock.Asking(
+        params["rollout_id"],
+        params["holder"],
+        params["run"] or params["holder"],
+        params["about"],
+        params["token"],
+        params["lease_seconds"],
+        tuple(params["over"]),
+        params["break_token"],
+    )
+    ask = lock.hold if params["state"] == "held" else lock.release
+    before, decision = ask(home, asking, dry=module.check_mode)
     change = Change(shown(before, diff=True), shown(decision.lease, diff=True), f"lock of {home.instance}")
     return {
         **change.result(),
         "granted": decision.granted,
         "reason": decision.reason,
         "lock": shown(decision.lease),
-        "fence": fence.highest(home.fence),
+        **seen(home, before),
     }
 
 
 def main() -> None:
     spec = ArgumentSpec(
         options.INSTANCE,
-        state={"type": "str", "choices": ["held", "released"], "default": "held"},
-        rollout_id={"type": "str", "required": True},
-        holder={"type": "str", "required": True},
+        state={"type": "str", "choices": ["held", "released", "seen"], "default": "held"},
+        rollout_id={"type": "str"},
+        holder={"type": "str"},
+        run={"type": "str"},
+        about={"type": "dict", "default": {}},
         token={"type": "int", "default": 0, "no_log": False},
         lease_seconds={"type": "float", "default": 900},
-        **{"break": {"type": "bool", "default": False}},
+        over={"type": "list", "elements": "int", "default": []},
+        break_token={"type": "int", "default": 0, "no_log": False},
     )
-    run(spec.module(), act)
+    who = ["rollout_id", "holder"]
+    run(spec.module(required_if=[("state", "held", who), ("state", "released", who)]), act)
 
 
 if __name__ == "__main__":

@@ -99,6 +99,7 @@ extends_documentation_fragment:
   - chainops.validator.attributes
   - chainops.validator.attributes.full
   - chainops.validator.instance
+  - chainops.validator.fence
   - chainops.validator.roots
 """
 
@@ -183,10 +184,10 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.chainops.validator.plugins.module_utils._chain.registry import adapter
 from ansible_collections.chainops.validator.plugins.module_utils._core.errors import Refused
-from ansible_collections.chainops.validator.plugins.module_utils._host import past
+from ansible_collections.chainops.validator.plugins.module_utils._host import lock, past
 from ansible_collections.chainops.validator.plugins.module_utils._host.paths import Home
 from ansible_collections.chainops.validator.plugins.module_utils._module.base import ArgumentSpec, Change, run
-from ansible_collections.chainops.validator.plugins.module_utils._module.options import INSTANCE, ROOTS
+from ansible_collections.chainops.validator.plugins.module_utils._module.options import FENCE, INSTANCE, ROOTS
 from ansible_collections.chainops.validator.plugins.module_utils._state import names, restore, swap, watermark
 from ansible_collections.chainops.validator.plugins.module_utils._state.snapshot import Root, data_root, sealed_path
 
@@ -210,6 +211,7 @@ def reap(module: AnsibleModule) -> dict[str, t.Any]:
 
 def act(module: AnsibleModule) -> dict[str, t.Any]:
     params = module.params
+    lock.use(Home(params["state_dir"], params["instance"]), params["fence_token"], dry=module.check_mode)
     if params["state"] == "reaped":
         return reap(module)
     chain = adapter(params["chain"])
@@ -242,6 +244,7 @@ def main() -> None:
     spec = ArgumentSpec(
         INSTANCE,
         ROOTS,
+        FENCE,
         state={"type": "str", "choices": ["present", "reaped"], "default": "present"},
         snapshot_id={"type": "str"},
         old_trees={"type": "list", "elements": "path", "default": []},

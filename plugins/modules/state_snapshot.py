@@ -125,6 +125,7 @@ extends_documentation_fragment:
   - chainops.validator.attributes
   - chainops.validator.attributes.full
   - chainops.validator.instance
+  - chainops.validator.fence
   - chainops.validator.roots
 """
 
@@ -241,11 +242,11 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.chainops.validator.plugins.module_utils._chain.registry import adapter
 from ansible_collections.chainops.validator.plugins.module_utils._core.errors import Busy, CommandFailed, IntegrityError, Refused
-from ansible_collections.chainops.validator.plugins.module_utils._host import forecast, past
+from ansible_collections.chainops.validator.plugins.module_utils._host import forecast, lock, past
 from ansible_collections.chainops.validator.plugins.module_utils._host.paths import Home
 from ansible_collections.chainops.validator.plugins.module_utils._manifest import manifest
 from ansible_collections.chainops.validator.plugins.module_utils._module.base import ArgumentSpec, Change, run
-from ansible_collections.chainops.validator.plugins.module_utils._module.options import INSTANCE, ROOTS
+from ansible_collections.chainops.validator.plugins.module_utils._module.options import FENCE, INSTANCE, ROOTS
 from ansible_collections.chainops.validator.plugins.module_utils._state import hook, rehearse, retention, snapshot
 from ansible_collections.chainops.validator.plugins.module_utils._state.kernel import idle_io
 from ansible_collections.chainops.validator.plugins.module_utils._state.snapshot import Root, SnapshotSpec
@@ -360,7 +361,9 @@ def act(module: AnsibleModule) -> dict[str, t.Any]:
     spec = spec_of(params)
     if params["hook"]:
         hook.check(params["hook"])
-    protected = manifest.protected(os.path.join(params["state_dir"], params["instance"], manifest.NAME))
+    home = Home(params["state_dir"], params["instance"])
+    lock.use(home, params["fence_token"], dry=module.check_mode)
+    protected = manifest.protected(home.manifest)
     result: dict[str, t.Any] = {"changed": False, "removed": [], "kept": {}}
     if params["snapshot_id"]:
         do = {"present": present, "verified": verified}.get(params["state"])
@@ -376,6 +379,8 @@ def act(module: AnsibleModule) -> dict[str, t.Any]:
         result["removed"] += pruned.removed
         result["kept"] = pruned.kept
         result["changed"] = result["changed"] or bool(pruned.removed)
+    # Copying and verifying may have taken longer than the lease.
+    lock.use(home, params["fence_token"], dry=module.check_mode)
     return result
 
 
@@ -383,6 +388,7 @@ def main() -> None:
     spec = ArgumentSpec(
         INSTANCE,
         ROOTS,
+        FENCE,
         state={"type": "str", "choices": ["present", "verified", "absent"], "default": "present"},
         phase={"type": "str", "choices": ["hot", "sealed"], "default": "hot"},
         snapshot_id={"type": "str"},

@@ -35,8 +35,12 @@ options:
       - V(upgraded) brings the host to O(release).
       - V(rolled_back) brings a host that was upgraded back to its rollback point, with the data of the snapshot that the manifest
         names and the release before. The key's last-signed state stays what it is. The node then catches up from its peers.
+        It is refused where the turn that brought the host here was a point of no return (RV(turn)).
+      - V(resumed) begins nothing. The engine of the turn O(turn_id), which is under way or rests, is started again where it
+        doesn't work, and waited for. The turn's own plan says what it does. Of the other options only O(fence_token) and
+        O(timeout) count.
     type: str
-    choices: [upgraded, rolled_back]
+    choices: [upgraded, rolled_back, resumed]
     default: upgraded
   chain:
     description: Which kind of node it is.
@@ -74,6 +78,10 @@ options:
       level:
         description: The storage level it needs.
         type: int
+      new_block_format:
+        description: Whether it signs blocks that the release before doesn't read; once its turn is committed nothing leads back.
+        type: bool
+        default: false
       dir:
         description: Where it is unpacked. By default C(<state_dir>/<instance>/releases/<sha256>).
         type: path
@@ -101,7 +109,10 @@ options:
         type: str
         required: true
   migrations:
-    description: Migrations as the release descriptor declares them.
+    description:
+      - Migrations as the release descriptor declares them.
+      - With one that is not declared C(reversible), the commit is a point of no return. Before it, the turn can still put the
+        host back.
     type: list
     elements: dict
     default: []
@@ -194,7 +205,7 @@ options:
         type: float
         default: 60
       total:
-        description: The whole turn, from the guard on.
+        description: The turn from the guard until the new release follows the chain. Waiting for O(confirm) comes on top.
         type: float
         default: 1800
   stop_window_budget:
@@ -206,16 +217,21 @@ options:
     default: 0.0
   kill:
     description:
-      - Whether the old release may be killed when it does not stop in time. Without it the turn goes back and says so.
-      - What a turn back throws away may be killed in any case.
+      - Whether the old release may be killed when it does not stop in time. Without it the turn goes back and says so; a node
+        that goes later after all is started again while the turn still looks.
+      - What a turn back throws away may be killed in any case. Whatever was killed, by the engine or by the service's manager, is
+        told in the step that stopped it, and a snapshot of what it left is not called clean.
     type: bool
     default: false
   confirm:
-    description: Wait, before the commit, for somebody's word in the file C(confirm) of the turn's journal directory.
+    description:
+      - Wait, before the commit, for somebody's word in the file C(confirm) of the turn's journal directory. C(commit) commits,
+        any other word puts the host back and is quoted as the reason.
+      - Whatever was said, only a release that follows the chain at that moment is committed.
     type: dict
     suboptions:
       deadline:
-        description: How many seconds to wait.
+        description: How many seconds to wait, however often the engine or the host is restarted meanwhile.
         type: float
         required: true
       on_silence:
@@ -284,6 +300,8 @@ turn:
       check mode V(predicted).
     - C(predicted_stop_window) is what was predicted right before the stop, C(stop_window_seconds) what it took.
     - C(old_trees) were put aside by this turn, and are kept until the rollout is finished.
+    - C(one_way) says why nothing leads back once the turn is committed; empty when something does. Check mode says it beforehand.
+    - C(confirmed) is whether somebody said so, V(false) when silence was taken for it, and null where nobody was waited for.
   returned: always, unless the options were refused
   type: dict
   sample:
@@ -300,6 +318,8 @@ turn:
       turns: 2
       budget: 10.0
     freeze_seconds: 0.4
+    one_way: []
+    confirmed: null
     heights: {own_at_stop: 812, network_at_stop: 812, own_at_end: 817, network_at_end: 817}
     snapshot: {id: turn-prop-7-node1-1, sha256: "5e88489…", path: "/var/lib/xai/.chainops/node1/snapshots/…", clean: true}
     old_trees: []
@@ -322,7 +342,8 @@ import typing as t
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.chainops.validator.plugins.module_utils._core.errors import InputError
-from ansible_collections.chainops.validator.plugins.module_utils._host import control, turn
+from ansible_collections.chainops.validator.plugins.module_utils._host import control, engine_main, turn
+from ansible_collections.chainops.validator.plugins.module_utils._host.paths import Home
 from ansible_collections.chainops.validator.plugins.module_utils._module import options
 from ansible_collections.chainops.validator.plugins.module_utils._module.base import ArgumentSpec, Change, run
 from ansible_collections.chainops.validator.plugins.module_utils._module.turn_options import TURN, service_spec
@@ -378,6 +399,8 @@ def request_of(params: t.Mapping[str, t.Any]) -> control.Request:
 
 def act(module: AnsibleModule) -> dict[str, t.Any]:
     params = module.params
+    if params["state"] == control.RESUMED:
+        return resume(module)
     request = request_of(params)
     there = control.survey(request)
     decision = control.decide(request, there)
@@ -394,6 +417,8 @@ def act(module: AnsibleModule) -> dict[str, t.Any]:
     home = control.home_of(request)
     waits = params["wait"] and decision.kind != "ended" and not module.check_mode
     result = control.wait(home, request.turn_id, params["timeout"] if waits else 0.0)
+    if waits:
+        control.keep(home, params["fence_token"])
     changed = decision.kind != "ended" and bool(result["touched"])
     answer = {**change.result(), "changed": changed, "msg": control.sentence(result), "turn": result}
     if result["outcome"] == turn.COMMITTED or (result["outcome"] == turn.RUNNING and not waits):
@@ -402,8 +427,31 @@ def act(module: AnsibleModule) -> dict[str, t.Any]:
     raise AssertionError("fail_json returned")
 
 
+def resume(module: AnsibleModule) -> dict[str, t.Any]:
+    """Whatever the turn came to is an answer; only a turn that still isn't over is a failure."""
+    params = module.params
+    home = Home(params["state_dir"], params["instance"])
+    if module.check_mode:
+        result = control.outcome(home, params["turn_id"])
+        if result is None:
+            raise InputError(f"turn {params['turn_id']} is not under way on {home.instance}")
+    else:
+        result = control.resume(home, params["turn_id"], params["fence_token"], params["timeout"])
+        control.keep(home, params["fence_token"])
+    answer = {
+        "changed": bool(result["touched"]),
+        "diff": {"before": {}, "after": {}},
+        "msg": control.sentence(result),
+        "turn": result,
+    }
+    # What rests has failed by its result, and is open all the same.
+    if engine_main.open_turn(home) == params["turn_id"] and not module.check_mode:
+        module.fail_json(**answer)
+    return answer
+
+
 OPTIONS: dict[str, t.Any] = {
-    "state": {"type": "str", "choices": [control.UPGRADED, control.ROLLED_BACK], "default": control.UPGRADED},
+    "state": {"type": "str", "choices": [control.UPGRADED, control.ROLLED_BACK, control.RESUMED], "default": control.UPGRADED},
     "chain": {"type": "str", "default": "xai"},
     "api_url": {"type": "str", "required": True},
     "turn_id": {"type": "str", "required": True},
@@ -415,6 +463,7 @@ OPTIONS: dict[str, t.Any] = {
             "sha256": {"type": "str", "required": True},
             "version": {"type": "str"},
             "level": {"type": "int"},
+            "new_block_format": {"type": "bool", "default": False},
             "dir": {"type": "path"},
         },
     },

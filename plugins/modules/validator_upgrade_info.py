@@ -28,8 +28,11 @@ options:
     type: path
   release_sha256:
     description:
-      - The release that a rollout goes to. With it C(state) of RV(status) tells V(old) from V(new).
-    type: str
+      - The release that a rollout goes to, the digest of its archive for each architecture. With it C(state) of RV(status) tells
+        V(old) from V(new).
+    type: list
+    elements: str
+    default: []
   migrations:
     description: Ids of the migrations that a turn would run, for RV(predicted_stop_window).
     type: list
@@ -39,6 +42,12 @@ options:
     description: How many turns to return, the latest first.
     type: int
     default: 10
+  wait:
+    description:
+      - Seconds to wait, at most, until no engine works on the host any more; the engine of a turn that is under way ends it by
+        itself. What is returned is how the host is then.
+    type: float
+    default: 0
 seealso:
   - module: chainops.validator.validator_upgrade
 """
@@ -77,7 +86,10 @@ turns:
     - id: prop-7-node1
       outcome: committed
 open_turn:
-  description: The turn under way, with its last step and since when; null when there is none.
+  description:
+    - The turn under way, with its last step and since when; null when there is none.
+    - C(noted) is what that step has found out so far. While the new release is watched it holds C(progress) with the heights,
+      what is not yet so and the seconds left; while somebody's word is waited for, C(seconds_left) and C(on_silence).
   returned: success
   type: dict
   sample:
@@ -85,6 +97,8 @@ open_turn:
     step: probe
     way: forward
     since: 1767225600.0
+    noted:
+      progress: {height: 817, network_height: 819, waits_for: ["height 817; 821 is needed (819 + 2)"], seconds_left: 88.0}
     engine: true
 predicted_stop_window:
   description:
@@ -105,10 +119,17 @@ fence:
   type: int
   sample: 3
 lock:
-  description: Who holds this host; empty when nobody does.
+  description: Who holds this host, and whether the lease has C(expired) by the host's own clock; empty when nobody does.
   returned: success
   type: dict
   sample: {}
+unrecorded:
+  description:
+    - The entry that the last turn should have in the manifest and doesn't, because its controller was gone by then; or null.
+    - It can be handed to M(chainops.validator.migration_manifest) as it is.
+  returned: success
+  type: dict
+  sample: {kind: upgrade, rollout_id: prop-7, turn_id: prop-7-node1-1}
 guarded:
   description: Whether only the engine can start the node now.
   returned: success
@@ -148,8 +169,10 @@ from ansible_collections.chainops.validator.plugins.module_utils._module.turn_op
 
 def act(module: AnsibleModule) -> dict[str, t.Any]:
     params = module.params
+    home = Home(params["state_dir"], params["instance"])
+    overview.settle(home, params["wait"])
     found = overview.look(
-        Home(params["state_dir"], params["instance"]),
+        home,
         service_spec(params),
         params["release_link"],
         chain=params["chain"],
@@ -167,9 +190,10 @@ def main() -> None:
         TURN,
         chain={"type": "str", "default": "xai"},
         data_dir={"type": "path"},
-        release_sha256={"type": "str"},
+        release_sha256={"type": "list", "elements": "str", "default": []},
         migrations={"type": "list", "elements": "str", "default": []},
         limit={"type": "int", "default": 10},
+        wait={"type": "float", "default": 0},
     )
     run(spec.module(), act)
 

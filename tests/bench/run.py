@@ -2,7 +2,7 @@
 # Copyright (c) 2026 chainops.validator contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Measures the snapshot engine against what people use instead, and the gate against the node it reads; `make bench` calls it.
+"""Measures snapshots and drains against what people use instead, and the gate against the node it reads; `make bench` calls it.
 
     tests/bench/run.py [--share 0.1]
 
@@ -25,6 +25,7 @@ import sys
 import time
 import typing as t
 
+import drains
 import reading
 import snapshots
 from snapshots import Failure, clocked
@@ -114,7 +115,9 @@ def main() -> int:
         decisions = pure()
         gate = reading.measure()
         measured, limits, left_out = snapshots.measure(WORK, arguments.share)
-    except (Failure, ValueError) as exc:
+        drained, not_drained = drains.measure()
+        left_out = [*left_out, *not_drained]
+    except (Failure, drains.Failure, ValueError) as exc:
         print(f"bench: {exc}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -136,6 +139,7 @@ def main() -> int:
         "snapshots": [bench.as_dict() for bench in measured],
         "left_out": left_out,
         "decisions": decisions,
+        "drains": [dataclasses.asdict(one) for one in drained],
         "gate": gate,
     }
     (OUT / "bench.json").write_bytes(canonical.pretty(document))
@@ -157,6 +161,8 @@ def main() -> int:
         f"in {gate['served_seconds']:.1f} s over {gate['connections']} connections: x {gate['ratio']:.2f} of what it can serve; "
         f"again, from the cache, in {gate['again_seconds']:.2f} s"
     )
+    for one in drained:
+        print(f"{'drain':13}{one.line()}")
     print(f"{'machine':13}{machine['cores']} cores, load {machine['load'][0]:.1f}; {document['seconds']:.0f} s in all")
     return 1 if any(bench.failed() for bench in measured) else 0
 

@@ -1,26 +1,31 @@
 # Copyright (c) 2026 chainops.validator contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Exercising a node's read operations, recording what it answers, and comparing later.
+"""Exercising a node's read operations, recording what it answers, and judging it later.
 
-Only GET is ever sent. What an operation needs (a block's index, a transaction's id) is found in the node's own answers to the
-operations that need nothing. Each operation with parameters is also asked for something that surely isn't there: a 404 that
-becomes an empty 200 is a change of meaning that no shape shows.
+What an operation needs (a block's index, a transaction's id) is found in the node's own answers to the operations that need
+nothing. Each operation with parameters is also asked for something that surely isn't there: a 404 that becomes an empty 200 is
+a change of meaning that no shape shows. And something is asked for that the document doesn't have at all: a server that says
+yes to that would say yes to everything.
 """
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import fnmatch
+import hashlib
 import re
 import typing as t
 import urllib.parse
+import zlib
 
 from .._core import canonical
-from .._core.clock import CLOCK, Clock
 from .._core.errors import ChainopsError, InputError, IntegrityError
-from .._core.http import HttpClient, Response
-from . import schema, shape
+from .._core.http import Response
+from . import evolution, generated, schema, shape
+from . import witness as witnesses
+from .reads import Reads, TimeUp
 from .schema import JsonDict
 
 FORMAT = "chainops.witness/1"
@@ -28,6 +33,12 @@ _UNSAFE = ("post", "put", "patch", "delete", "trace")
 _VERBS = ("get", "head", "options", *_UNSAFE)
 _ABSENT = {"integer": "999999999999", "number": "999999999999", "string": "f" * 64}
 _POOL_LIMIT = 20
+_MAX_WITNESS = 256 << 20
+#: How often an operation that seems slow is asked again before that is believed.
+_AGAIN = 3
+#: Said of a whole API, not of an operation.
+_ANY = "the API"
+_LIMITED = "the node says 429 although it was waited for (lower rate_limit, or raise time_limit)"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -202,85 +213,129 @@ def conforms(document: JsonDict, operation: Operation, response: Response) -> li
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """``parameters``: values by name, or by ``operation.name``. ``skip``, ``allowed``: fnmatch patterns."""
+    """``parameters``: values by name, or by ``operation.name``. ``skip``: patterns. ``generated``: requests to make up for each
+    operation, valid and invalid ones each, from ``seed``; ``scratch``: a directory for what that writes."""
 
     parameters: t.Mapping[str, str] = dataclasses.field(default_factory=dict)
     skip: tuple[str, ...] = ()
-    allowed: tuple[str, ...] = ()
     examples: int = 3
     negative: bool = True
-    pause: float = 0.0
+    generated: int = 0
+    seed: int = 1
+    scratch: str = "."
+
+
+def matches(pattern: str, text: str) -> bool:
+    """``*`` is any text; everything else is itself (the ``[]`` of a list's items, too)."""
+    return re.fullmatch(".*".join(map(re.escape, pattern.split("*"))), text, re.DOTALL) is not None
 
 
 class Contract:
     """One run against one node."""
 
-    def __init__(self, http: HttpClient, document: JsonDict, options: Options, clock: Clock = CLOCK) -> None:
-        self.http = http
+    def __init__(self, reads: Reads, document: JsonDict, options: Options) -> None:
+        self.reads = reads
         self.document = document
         self.options = options
-        self.clock = clock
         self.pool = Pool()
-        self.sent = 0
-
-    def _get(self, path: str, query: t.Mapping[str, str]) -> tuple[Response, float]:
-        if self.sent and self.options.pause:
-            self.clock.sleep(self.options.pause)
-        self.sent += 1
-        start = self.clock.monotonic()
-        response = self.http.get(path, query or None)
-        return response, round((self.clock.monotonic() - start) * 1000, 1)
+        self.coverage: dict[str, JsonDict] = {}
 
     # -- conformance, and the witness ------------------------------------------------------------------------------------
 
     def exercise(self) -> JsonDict:
-        """Ask everything once or a few times. ``{"exercised", "skipped", "unsent", "failures", "requests"}``."""
+        """Ask everything once or a few times. ``{"operations", "exercised", "skipped", "excused", "unsent", "coverage",
+        "credulous", "failures", "requests"}``."""
         reads, unsent = operations(self.document)
         requests: list[JsonDict] = []
         skipped: dict[str, str] = {}
         failures: list[JsonDict] = []
         exercised: set[str] = set()
+        excused = {o.label for o in reads if self._excused(o.label, o.operation_id)}
+        self.coverage = {o.label: {"found": 0, "absent": 0, "generated": 0, "statuses": {}} for o in reads}
         # What needs nothing first: its answers tell what the others can be asked for. What stays open is tried once more.
-        waiting = sorted(reads, key=lambda o: (len(o.in_path), o.path))
+        waiting = sorted((o for o in reads if o.label not in excused), key=lambda o: (len(o.in_path), o.path))
         for dummy in range(2):
             again: list[Operation] = []
             for operation in waiting:
                 why = self._one(operation, requests, failures)
-                if why is None:
-                    exercised.add(operation.label)
-                    skipped.pop(operation.label, None)
-                elif why:
+                if why:
                     skipped[operation.label] = why
                     again.append(operation)
+                else:
+                    exercised.add(operation.label)
+                    skipped.pop(operation.label, None)
             waiting = again
+        if self.options.generated > 0:
+            self._make_up([o for o in reads if o.label not in excused], skipped, failures)
         return {
             "operations": len(reads),
             "exercised": sorted(exercised),
             "skipped": [{"operation": k, "reason": v} for k, v in sorted(skipped.items())],
+            "excused": sorted(excused),
             "unsent": unsent,
+            "coverage": self.coverage,
+            "credulous": self._credulous(reads, failures),
             "failures": failures,
             "requests": requests,
         }
 
-    def _one(self, operation: Operation, requests: list[JsonDict], failures: list[JsonDict]) -> str | None:
-        """None when it was exercised, "" when it is excused, else why it could not be."""
-        if self._excused(operation):
+    def _count(self, label: str, about: str, status: str, number: int = 1) -> None:
+        seen = self.coverage[label]
+        seen[about] += number
+        seen["statuses"][status] = seen["statuses"].get(status, 0) + number
+
+    def _make_up(self, reads: t.Sequence[Operation], skipped: dict[str, str], failures: list[JsonDict]) -> None:
+        sent, found = generated.exercise(
+            self.document,
+            self.reads,
+            count=self.options.generated,
+            seed=self.options.seed,
+            excused=self._excused,
+            scratch=self.options.scratch,
+        )
+        failures += found
+        for operation in reads:
+            one = sent.get(operation.label) or generated.Sent(0, {}, "schemathesis did not collect it")
+            for status, number in one.statuses.items():
+                self._count(operation.label, "generated", status, number)
+            if one.skipped:
+                skipped.setdefault(operation.label, f"generated requests: {one.skipped}")
+
+    def _credulous(self, reads: t.Sequence[Operation], failures: list[JsonDict]) -> str:
+        """Why this server can't be believed; empty when it can. It is asked for what the document has no path for."""
+        path = "/" + "/".join(
+            ["no-such-path", canonical.digest(self.document)[:16]] * (1 + max((o.path.count("/") for o in reads), default=0))
+        )
+        try:
+            response, dummy = self.reads.get(path)
+        except ChainopsError as exc:
+            failures.append({"operation": _ANY, "path": path, "problem": exc.message})
             return ""
+        if response.status >= 300:
+            return ""
+        return f"{_ANY} answers {response.status} to what its document doesn't have ({path}): its answers prove nothing"
+
+    def _one(self, operation: Operation, requests: list[JsonDict], failures: list[JsonDict]) -> str:
+        """Empty when it was exercised, else why it could not be."""
         choices, why = self._choices(operation)
         if why:
             return why
-        for values in choices:
-            request = self._ask(operation, values, "found", failures)
-            requests.append(request)
-        if self.options.negative and operation.in_path:
-            values = {p.name: _ABSENT.get(p.type, _ABSENT["string"]) for p in operation.in_path}
-            requests.append(self._ask(operation, {**choices[0], **values}, "absent", failures))
-        return None
+        asked = []
+        try:
+            for values in choices:
+                asked.append(self._ask(operation, values, "found", failures))
+            if self.options.negative and operation.in_path:
+                values = {p.name: _ABSENT.get(p.type, _ABSENT["string"]) for p in operation.in_path}
+                asked.append(self._ask(operation, {**choices[0], **values}, "absent", failures))
+        except TimeUp as exc:
+            return exc.message
+        if any(request["status"] == 429 for request in asked):
+            return _LIMITED
+        requests += asked
+        return ""
 
-    def _excused(self, operation: Operation) -> bool:
-        return any(
-            fnmatch.fnmatchcase(n, pattern) for pattern in self.options.skip for n in (operation.label, operation.operation_id)
-        )
+    def _excused(self, label: str, operation_id: str) -> bool:
+        return any(matches(pattern, name) for pattern in self.options.skip for name in (label, operation_id))
 
     def _choices(self, operation: Operation) -> tuple[list[dict[str, str]], str]:
         found: dict[str, list[str]] = {}
@@ -302,132 +357,156 @@ class Contract:
         path, query = target(operation, values)
         request: JsonDict = {"operation": operation.label, "path": path, "query": query, "about": about}
         try:
-            response, took = self._get(path, query)
+            response, took = self.reads.get(path, query)
+        except TimeUp:
+            raise
         except ChainopsError as exc:
             failures.append({"operation": operation.label, "path": path, "problem": exc.message})
-            return {**request, "status": None}
-        request.update(_answer(response), ms=took)
+            self._count(operation.label, about, "none")
+            return {**request, "status": None, "error": exc.message}
+        self._count(operation.label, about, str(response.status))
         wanted, dummy = _promise(self.document, operation, response)
+        request.update(_answer(self.document, wanted, response), ms=[took])
         if request["shape"] is not None and wanted is not None:
             request["shape"] = shape.promised(self.document, wanted, request["shape"])
-        if about == "found":
-            if not 200 <= response.status < 300:
-                failures.append({"operation": operation.label, "path": path, "problem": f"answered {response.status}"})
-            else:
-                self.pool.learn(_parsed(response))
-        for problem in conforms(self.document, operation, response):
-            failures.append({"operation": operation.label, "path": path, "problem": problem})
+        if response.status == 429:
+            return request
+        good = 200 <= response.status < 300
+        if about == "found" and good:
+            self.pool.learn(_parsed(response))
+        problems = conforms(self.document, operation, response)
+        if about == "found" and not good:
+            problems.insert(0, f"answered {response.status}")
+        failures += [{"operation": operation.label, "path": path, "problem": problem} for problem in problems]
         return request
 
     # -- replay ----------------------------------------------------------------------------------------------------------
 
-    def replay(self, witness: JsonDict) -> list[JsonDict]:
-        """Ask exactly what the witness was asked, and list every difference."""
-        if not isinstance(witness, dict) or witness.get("format") != FORMAT or not witness.get("requests"):
+    def replay(self, witness: JsonDict, factor: float = 0.0) -> list[JsonDict]:
+        """Ask exactly what the witness was asked. The answers, in the witness's order, for ``witness.compare``. What seems to
+        have become slow by ``factor`` is asked a few times more."""
+        if (
+            not isinstance(witness, dict)
+            or witness.get("format") != FORMAT
+            or not (witness.get("requests") and witness.get("document"))
+        ):
             raise InputError("the witness is empty or not one: give `witness` as it came from a run with mode: record")
-        found: list[JsonDict] = []
-        groups: dict[tuple[str, str, int | None], list[JsonDict]] = {}
-        for request in witness["requests"]:
-            groups.setdefault((request["operation"], request["about"], request["status"]), []).append(request)
-        for (operation, about, status), requests in groups.items():
-            if status is None:
-                continue  # no answer before: nothing to compare with
-            before: JsonDict | None = None
-            after: JsonDict | None = None
-            for request in requests:
-                if request.get("shape") is not None:
-                    before = request["shape"] if before is None else shape.join(before, request["shape"])
-                try:
-                    response, dummy = self._get(request["path"], request["query"])
-                except ChainopsError as exc:
-                    found.append(_difference(operation, "status", request["path"], f"no answer now: {exc.message}", True))
-                    continue
-                answer = _answer(response)
-                if answer["status"] != status:
-                    words = f"{request['path']}: status {answer['status']} now; it was {status}"
-                    found.append(_difference(operation, "status", request["path"], words, True))
-                    continue
-                if answer["content_type"] != request["content_type"]:
-                    words = f"{request['path']}: content type {answer['content_type']} now; it was {request['content_type']}"
-                    found.append(_difference(operation, "content-type", request["path"], words, True))
-                if answer["shape"] is not None:
-                    after = answer["shape"] if after is None else shape.join(after, answer["shape"])
-            if before is not None and after is not None and about == "found":
-                found += [_difference(operation, d.kind, d.path, d.words, d.breaking) for d in shape.compare(before, after)]
-        return found
+        old = witness["document"]
+        known = {operation.label: operation for operation in operations(old)[0]}
+        answers = [self._repeat(old, known.get(request["operation"]), request) for request in witness["requests"]]
+        slow = {one["operation"] for one in witnesses.slower(witness["requests"], answers, factor)} if factor > 0 else set()
+        for request, answer in zip(witness["requests"], answers):
+            if request["operation"] in slow and answer["status"] is not None:
+                slow.discard(request["operation"])
+                for dummy in range(_AGAIN):
+                    answer["ms"] += self._repeat(old, None, request).get("ms", [])
+        return answers
+
+    def _repeat(self, old: JsonDict, operation: Operation | None, request: JsonDict) -> JsonDict:
+        asked = {"operation": request["operation"], "path": request["path"], "about": request["about"]}
+        try:
+            response, took = self.reads.get(request["path"], request["query"])
+        except ChainopsError as exc:
+            return {**asked, "status": None, "error": exc.message}
+        wanted = _promise(old, operation, response)[0] if operation is not None else None
+        return {**asked, **_answer(old, wanted, response), "ms": [took]}
 
 
-def _answer(response: Response) -> JsonDict:
+def _answer(document: JsonDict, wanted: t.Any, response: Response) -> JsonDict:
     value = _parsed(response)
     return {
         "status": response.status,
         "content_type": _kind(response),
-        "shape": shape.of(value) if value is not None else None,
+        "headers": witnesses.headers_of(response.headers),
+        "shape": shape.of_answer(document, {} if wanted is None else wanted, value) if value is not None else None,
     }
 
 
-def _difference(operation: str, kind: str, path: str, words: str, breaking: bool) -> JsonDict:
-    return {
-        "id": f"{operation} {kind} {path}",
-        "operation": operation,
-        "kind": kind,
-        "path": path,
-        "words": words,
-        "breaking": breaking,
-    }
+def differences(witness: JsonDict, answers: t.Sequence[JsonDict], document: JsonDict, factor: float) -> list[JsonDict]:
+    """Everything that is not as the witness has it: the answers, and what the document promises. Pure."""
+    found = witnesses.compare(witness["requests"], answers, factor)
+    for one in evolution.compare(witness["document"], document):
+        found.append(witnesses.difference(one.operation, one.kind, one.where, f"the document: {one.words}", one.breaking))
+    return found
 
 
 # -- verdict ---------------------------------------------------------------------------------------------------------------
 
 
 def judge(run: JsonDict, differences: t.Sequence[JsonDict], witness: JsonDict | None, allowed: t.Iterable[str]) -> JsonDict:
-    """Pure. Not ok: nothing exercised, anything skipped, failures the witness didn't have, breaking differences not allowed."""
+    """Pure. Not ok: nothing exercised, anything skipped, a server that says yes to everything, failures the witness didn't have,
+    breaking differences that nobody declared."""
     patterns = list(allowed)
     known_before = {(f["operation"], _problem_key(f["problem"])) for f in (witness or {}).get("failures", [])}
     skipped_before = {s["operation"] for s in (witness or {}).get("skipped", [])}
     new = [f for f in run["failures"] if (f["operation"], _problem_key(f["problem"])) not in known_before]
     known = [f for f in run["failures"] if f not in new]
     breaking = [d for d in differences if d["breaking"]]
-    excused = [d for d in breaking if any(fnmatch.fnmatchcase(d["id"], p) for p in patterns)]
+    declared = [d for d in breaking if any(matches(p, d["id"]) for p in patterns)]
+    undeclared = [d for d in breaking if d not in declared]
     reasons: list[str] = []
     if not run["exercised"]:
         reasons.append(f"no operation was exercised ({run['operations']} in the document)")
+    if run["credulous"]:
+        reasons.append(run["credulous"])
     reasons += [f"{s['operation']} was skipped: {s['reason']}" for s in run["skipped"]]
     before = set((witness or {}).get("exercised", []))
-    reasons += [
-        f"{label} was exercised before and is not any more"
-        for label in sorted(before - set(run["exercised"]))
-        if label not in {s["operation"] for s in run["skipped"]} and label not in {d["operation"] for d in differences}
-    ]
+    told = {s["operation"] for s in run["skipped"]} | {d["operation"] for d in breaking}
+    reasons += [f"{label} was exercised before and is not any more" for label in sorted(before - set(run["exercised"]) - told)]
     reasons += [f"{f['operation']}: {f['problem']}" for f in new]
-    reasons += [f"{d['operation']}: {d['words']}" for d in breaking if d not in excused]
+    reasons += [f"{d['operation']}: {d['words']}" for d in undeclared]
     return {
         "ok": not reasons,
         "reasons": list(dict.fromkeys(reasons)),
         "operations": run["operations"],
         "exercised": len(run["exercised"]),
-        "requests": len(run["requests"]),
+        "requests": sum(one[about] for one in run["coverage"].values() for about in ("found", "absent", "generated")),
+        "coverage": run["coverage"],
         "skipped": [{**s, "before": s["operation"] in skipped_before} for s in run["skipped"]],
+        "excused": run["excused"],
         "unsent": run["unsent"],
         "failures": new,
         "known_failures": known,
-        "differences": [
-            d["words"] if d["kind"] == "status" else f"{d['operation']}: {d['words']}" for d in breaking if d not in excused
-        ],
-        "allowed": [f"{d['operation']}: {d['words']}" for d in excused],
+        "differences": [f"{d['operation']}: {d['words']}" for d in undeclared],
+        "allowed": [f"{d['operation']}: {d['words']}" for d in declared],
+        "unseen": [p for p in patterns if not any(matches(p, d["id"]) for d in breaking)] if witness else [],
         "unimportant": [f"{d['operation']}: {d['words']}" for d in differences if not d["breaking"]],
     }
 
 
 def _problem_key(problem: str) -> str:
-    """The same trouble with another block's numbers is the same trouble."""
-    return re.sub(r"[0-9a-fA-F]{16,}|\d+", "#", problem)
+    """The same trouble with another block's numbers is the same trouble; with another status it is another."""
+    return re.sub(r"(status |answered |Received: )?([0-9a-fA-F]{16,}|\d+)", lambda m: m[0] if m[1] else "#", problem)
+
+
+def pack(witness: JsonDict) -> str:
+    """A witness as one word. Much of it is the node's own text, and must not come near a template; and it is large."""
+    data = canonical.dumps(witness)
+    return f"{FORMAT}:{hashlib.sha256(data).hexdigest()}:{base64.b64encode(zlib.compress(data, 9)).decode('ascii')}"
+
+
+def unpack(text: str) -> JsonDict:
+    """What ``pack`` packed, whole. Raises InputError for anything else."""
+    form, _colon, rest = text.strip().partition(":")
+    digest, _colon, packed = rest.partition(":")
+    if form != FORMAT:
+        raise InputError("the witness is empty or not one: give `witness` as it came from a run with mode: record")
+    try:
+        unpacker = zlib.decompressobj()
+        data = unpacker.decompress(base64.b64decode(packed, validate=True), _MAX_WITNESS)
+    except (ValueError, zlib.error) as exc:
+        raise InputError(f"the witness is broken: {exc}") from exc
+    if not unpacker.eof or hashlib.sha256(data).hexdigest() != digest:
+        raise InputError("the witness is broken: it is not what was recorded")
+    witness: JsonDict = canonical.loads(data, "the witness")
+    return witness
 
 
 def witness_of(run: JsonDict, document: JsonDict) -> JsonDict:
     """What to keep until after the upgrade."""
     return {
         "format": FORMAT,
+        "document": document,
         "document_sha256": canonical.digest(document),
         "version": str((document.get("info") or {}).get("version", "")),
         **{key: run[key] for key in ("exercised", "skipped", "failures", "requests")},

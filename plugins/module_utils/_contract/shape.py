@@ -1,10 +1,13 @@
 # Copyright (c) 2026 chainops.validator contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The shape of JSON: which fields, of which types, may be null. Shapes of several answers are joined; two can be compared.
+"""The shape of JSON: which fields, of which types, may be null, which words, in which order. Shapes of several answers are
+joined; two can be compared.
 
 A shape is JSON itself, so that a witness can be kept in a file: ``{"types": [...], "fields": {name: shape}, "optional": [...],
-"items": shape}``. Objects that use identifiers as keys (addresses, hashes, numbers) have one field, ``*``.
+"items": shape, "order": {field: ["rising" | "falling" | "mixed", different values]}, "words": [...]}``. Objects that use
+identifiers as keys (addresses, hashes, numbers) have one field, ``*``. ``order`` is of a list's items, by each of their fields,
+or by themselves under the name ``""``. ``words`` are there only where the document says that there are only so many.
 """
 
 from __future__ import annotations
@@ -13,6 +16,10 @@ import re
 import typing as t
 
 from .schema import JsonDict, kind, resolve
+
+#: Different values that a list must have had in order, before that order counts as one: by chance it is one in 40,320.
+ORDERED = 8
+_MAX_DEPTH = 100
 
 _IDENTIFIER = re.compile(r"(?:0x)?[0-9a-fA-F]{16,}|\d+|[A-Za-z]{2,8}[0-9A-Za-z]{24,}")
 
@@ -32,7 +39,36 @@ def of(value: t.Any) -> JsonDict:
             items = of(inner) if items is None else join(items, of(inner))
         if items is not None:
             shape["items"] = items
+        order = _order(value)
+        if order:
+            shape["order"] = order
     return shape
+
+
+def _order(items: t.Sequence[t.Any]) -> dict[str, list[t.Any]]:
+    """By which fields the items are in order, and by which they are not; nothing of fields with a single value."""
+    rows = items if all(isinstance(one, dict) for one in items) else [{"": one} for one in items]
+    found: dict[str, list[t.Any]] = {}
+    for name in rows[0] if rows else ():
+        if _IDENTIFIER.fullmatch(name):
+            continue
+        column: list[t.Any] = [row.get(name) for row in rows]
+        kinds = {"number" if k in ("integer", "number") else k for k in map(kind, column)}
+        if kinds not in ({"number"}, {"string"}):
+            continue
+        different = len(set(column))
+        if different > 1:
+            rising = column == sorted(column)
+            falling = column == sorted(column, reverse=True)
+            found[name] = ["rising" if rising else "falling" if falling else "mixed", different]
+    return found
+
+
+def _one_order(a: JsonDict, b: JsonDict) -> JsonDict:
+    joined: JsonDict = {**a, **b}
+    for name in {*a} & {*b}:
+        joined[name] = [a[name][0] if a[name][0] == b[name][0] else "mixed", max(a[name][1], b[name][1])]
+    return joined
 
 
 def join(a: JsonDict, b: JsonDict) -> JsonDict:
@@ -54,11 +90,41 @@ def join(a: JsonDict, b: JsonDict) -> JsonDict:
         shape["fields"], shape["optional"] = one["fields"], one.get("optional", [])
     if "items" in a or "items" in b:
         shape["items"] = join(a["items"], b["items"]) if "items" in a and "items" in b else a.get("items") or b["items"]
+    if "order" in a or "order" in b:
+        shape["order"] = _one_order(a.get("order", {}), b.get("order", {}))
+    if "words" in a or "words" in b:
+        shape["words"] = sorted({*a.get("words", []), *b.get("words", [])})
     return shape
 
 
+def of_answer(document: JsonDict, schema: t.Any, value: t.Any) -> JsonDict:
+    """The shape of an answer, with the words that it used where the document lists which there are."""
+    shape = of(value)
+    _note(document, schema, value, shape, 0)
+    return shape
+
+
+def _note(document: JsonDict, schema: t.Any, value: t.Any, shape: JsonDict, depth: int) -> None:
+    if depth > _MAX_DEPTH:
+        return
+    rule = resolve(document, schema)
+    if isinstance(value, str) and isinstance(rule.get("enum"), list):
+        shape["words"] = sorted({*shape.get("words", []), value})
+    if isinstance(value, dict):
+        known, rest = rule.get("properties", {}), rule.get("additionalProperties", True)
+        for name, inner in value.items():
+            key = "*" if _IDENTIFIER.fullmatch(name) else name
+            _note(document, known.get(name, rest), inner, shape["fields"][key], depth + 1)
+    if isinstance(value, list) and "items" in rule:
+        for inner in value:
+            _note(document, rule["items"], inner, shape["items"], depth + 1)
+    for part in (one for key in ("allOf", "anyOf", "oneOf") for one in rule.get(key, [])):
+        _note(document, part, value, shape, depth + 1)
+
+
 def promised(document: JsonDict, schema: t.Any, seen: JsonDict) -> JsonDict:
-    """``seen``, widened to what the document promises: fractions where it says ``number``, null where it allows null.
+    """``seen``, widened to what the document promises: fractions where it says ``number``, null where it allows null, every word
+    that it lists.
 
     What was seen once is a narrow witness: the sum of an empty mempool is 0 and looks like an integer, the document knows better.
     """
@@ -70,6 +136,8 @@ def promised(document: JsonDict, schema: t.Any, seen: JsonDict) -> JsonDict:
         wide["types"] = sorted({*wide["types"], "number"} - {"integer"})
     if "null" in names or rule.get("nullable") is True:
         wide["types"] = sorted({*wide["types"], "null"})
+    if isinstance(rule.get("enum"), list) and "words" in seen:
+        wide["words"] = sorted({*seen["words"], *(one for one in rule["enum"] if isinstance(one, str))})
     if "fields" in seen:
         known, rest = rule.get("properties", {}), rule.get("additionalProperties", True)
         wide["fields"] = {n: promised(document, known.get(n, rest), one) for n, one in seen["fields"].items()}
@@ -81,7 +149,7 @@ def promised(document: JsonDict, schema: t.Any, seen: JsonDict) -> JsonDict:
 
 
 class Difference(t.NamedTuple):
-    """``kind``: removed, added, type, null, empty. ``breaking`` is False for what old clients don't notice."""
+    """``kind``: removed, added, type, null, empty, enum, order. ``breaking`` is False for what old clients don't notice."""
 
     kind: str
     path: str
@@ -116,11 +184,23 @@ def compare(before: JsonDict, after: JsonDict, path: str = "$") -> list[Differen
                 if name in after.get("optional", []) and name not in before.get("optional", []):
                     found.append(Difference("removed", inner, f"{inner} is not always there any more", True))
                 found.extend(compare(before["fields"][name], after["fields"][name], inner))
+    fresh_words = sorted({*after.get("words", [])} - {*before["words"]}) if "words" in before else []
+    if fresh_words:
+        listed, known = ", ".join(map(repr, fresh_words)), ", ".join(map(repr, before["words"]))
+        found.append(Difference("enum", path, f"{path} can be {listed} now; it was one of {known}", True))
+    for name, (was, different) in sorted(before.get("order", {}).items()):
+        now = after.get("order", {}).get(name)
+        if was != "mixed" and different >= ORDERED and now is not None and now[0] != was:
+            by = f" by {name}" if name else ""
+            found.append(Difference("order", path, f"{path} is {_ORDERS[now[0]]}{by} now; it was {_ORDERS[was]}", True))
     if "items" in before and "items" in after:
         found.extend(compare(before["items"], after["items"], f"{path}[]"))
     elif "items" in before and "array" in new:
         found.append(Difference("empty", path, f"{path} is empty now; it had items", False))
     return found
+
+
+_ORDERS = {"rising": "in rising order", "falling": "in falling order", "mixed": "in no order"}
 
 
 def _words(types: t.Iterable[str]) -> str:

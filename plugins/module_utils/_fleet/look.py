@@ -13,7 +13,8 @@ from .._chain.protocol import ChainAdapter, NodeClient, require_distinct
 from .._core.clock import CLOCK, Clock
 from .._core.errors import ChainopsError, Unreachable
 from .._core.http import public_url
-from .network import Json, Limits, Signing, View, differing, heights_to_compare, judge
+from . import checks
+from .network import Finding, Json, Limits, Signing, View, differing, heights_to_compare, judge, with_findings
 
 #: Nodes may differ at the tip, trail, or stumble over a request: it counts when it is still so after this (seconds, times).
 AGAIN = (2.0, 4)
@@ -38,13 +39,20 @@ def look(
     timeout: float = 10.0,
     window: int = 20,
     limits: Limits | None = None,
+    advance: int = 0,
+    advance_timeout: float = 60.0,
+    own_checks: t.Sequence[checks.Check] = (),
     clock: Clock = CLOCK,
 ) -> Json:
     """Ask all nodes and judge what they say; ``window`` is over how many blocks signatures are counted (0: not at all).
 
+    ``advance``: blocks that every node that answers must add while it is watched, for up to ``advance_timeout`` seconds (0:
+    nobody waits). ``own_checks``: asked of the nodes, or of whomever they name; what doesn't hold is a finding.
+
     Raises InputError for no nodes, and for two of one name or one URL: a node asked twice would agree with itself.
     """
     require_distinct(nodes)
+    checks.require(own_checks)
     limits = limits or Limits()
     clients = {node.name: adapter.client(node.api_url, timeout=timeout) for node in nodes}
     views: list[View] = []
@@ -60,10 +68,48 @@ def look(
                 if len(heights) == 1 and not stumbled and not differing(views, heights[0])[1]:
                     break
             signing = _signing(views, clients, heights, window, pool)
+            still = _advance(views, clients, advance, advance_timeout, clock, pool) if advance > 0 else {}
     finally:
         for client in clients.values():
             client.close()
-    return judge(views, signing, limits, clock.wall())
+    results = checks.run(own_checks, {node.name: node.api_url for node in nodes}, timeout=timeout, clock=clock)
+    more = [
+        Finding("still", name, f"{name} rose by {rose} blocks in {advance_timeout:g} s, {advance} were wanted")
+        for name, rose in still.items()
+    ]
+    found = with_findings(judge(views, signing, limits, clock.wall()), [*more, *checks.findings(results)])
+    return {**found, "checks": [dataclasses.asdict(one) for one in results]}
+
+
+def _advance(
+    views: t.Sequence[View],
+    clients: t.Mapping[str, NodeClient],
+    advance: int,
+    seconds: float,
+    clock: Clock,
+    pool: concurrent.futures.Executor,
+) -> dict[str, int]:
+    """Nodes that did not add as many blocks in time, and how many they did."""
+    first = {view.name: view.status.height for view in views if view.status is not None}
+    left = dict.fromkeys(first, 0)
+    until = clock.monotonic() + seconds
+    while left:
+        for name, height in zip(list(left), pool.map(_tip, [clients[name] for name in left])):
+            if height is not None:
+                left[name] = height - first[name]
+        left = {name: rose for name, rose in left.items() if rose < advance}
+        if clock.monotonic() >= until:
+            break
+        if left:
+            clock.sleep(min(1.0, max(until - clock.monotonic(), 0.05)))
+    return left
+
+
+def _tip(client: NodeClient) -> int | None:
+    try:
+        return client.tip_height()
+    except ChainopsError:
+        return None
 
 
 def _view(node: Node, client: NodeClient, before: View | None) -> View:

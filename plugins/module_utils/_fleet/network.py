@@ -131,6 +131,16 @@ def judge(views: t.Sequence[View], signing: Signing | None, limits: Limits, now:
     }
 
 
+def with_findings(network: t.Mapping[str, t.Any], more: t.Sequence[Finding]) -> Json:
+    """A judged network with findings of other kinds."""
+    return {
+        **network,
+        "ok": network["ok"] and not more,
+        "findings": [*network["findings"], *(dataclasses.asdict(finding) for finding in more)],
+        "problems": [*network["problems"], *(finding.text for finding in more)],
+    }
+
+
 def blockers(network: t.Mapping[str, t.Any], host: str, budget: float | None = None, putting_back: bool = False) -> list[str]:
     """What stands against taking one node of a judged network away now; empty when nothing does.
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 import typing as t
 
 from .network import blockers
@@ -12,6 +13,7 @@ from .validity import Instance, problems
 from .waves import waves
 
 Facts = t.Mapping[str, t.Any]
+_DIGEST = re.compile(r"[0-9a-f]{64}\Z")
 
 
 def nodes(instances: t.Sequence[Facts], names: t.Sequence[str]) -> list[dict[str, str]]:
@@ -48,11 +50,13 @@ def plan(
     network: Facts,
     more_readers: t.Sequence[Facts] = (),
     power_budget: float | None = None,
+    putting_back: bool = False,
 ) -> dict[str, t.Any]:
     """Who is to be upgraded, in which waves, and what stands against it.
 
     ``hosts``: preflight's fact for each host (name, variables, arch, node, running, open_turn, machine);
     ``network``: network_info's answer. A host is done when its node runs the very archive; it is then in no wave.
+    ``putting_back``: the fleet is taken back, and that the network isn't well may be just why; each turn looks again.
     Nothing may start while ``problems`` has an entry. Raises InputError for sizes that are none.
     """
     names = [str(one["name"]) for one in hosts]
@@ -66,8 +70,8 @@ def plan(
     ids = sorted({str(one["node"]["chain_id"]) for one in hosts if one["node"].get("chain_id")})
     if len(chains) > 1 or len(ids) > 1:
         found.append(f"the hosts are not of one chain: {', '.join(chains)}; {', '.join(ids)}")
-    found += [str(problem) for problem in network.get("problems", ())]
-    if not found:
+    found += [str(problem) for problem in network.get("problems", ())] if not putting_back else []
+    if not found and not putting_back:
         for name in pending:
             found += [f"{name} can't be spared: {reason}" for reason in blockers(network, name, power_budget)]
     genesis = next((str(one["node"]["genesis_hash"]) for one in hosts if one["node"].get("genesis_hash")), "")
@@ -84,6 +88,19 @@ def plan(
         "height": network.get("height_max"),
         "problems": found,
     }
+
+
+def way_back(entries: t.Sequence[Facts], rollout_id: str, running: Facts) -> dict[str, t.Any]:
+    """The manifest's entry by which this rollout brought a host to what it runs; empty when it didn't, or took it back already.
+
+    ``running``: as validator_upgrade_info tells it. The release that the link leads to counts, also while the node is down.
+    """
+    linked = str(running.get("link") or "").rpartition("/")[2]
+    runs = {linked} if _DIGEST.match(linked) else {str(running.get("sha256") or "")}
+    for entry in reversed(entries):
+        if entry["kind"] == "upgrade" and entry.get("rollout_id") == rollout_id and entry.get("snapshot_id"):
+            return dict(entry) if (entry.get("release") or {}).get("sha256") in runs else {}
+    return {}
 
 
 def _done(one: Facts, release: Facts) -> bool:

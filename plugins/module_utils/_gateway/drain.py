@@ -16,12 +16,19 @@ import time
 import typing as t
 
 from .._core.clock import CLOCK, Clock
-from .._core.errors import ChainopsError, InputError, Refused, WaitTimeout
+from .._core.errors import Busy, ChainopsError, InputError, Refused, WaitTimeout
 from .._core.files import locked, make_dir, read_or_none
 from . import receipt
 from .protocol import DRAIN, MAINT, READY, GatewayDriver, Look, Server
 
 Before = t.Dict[str, t.Dict[str, t.Any]]
+
+#: What the last receipt of a drain keeps of the one before.
+KEPT = ("drained_at", "checked_at", "samples", "seconds", "reloads", "reasserted")
+#: In how many steps a server gets its share back.
+STEPS = 10
+#: Seconds to wait for whoever else is at this server.
+PATIENCE = 5.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,7 +106,7 @@ def remember(look: Look, targets: t.Sequence[Server], record: t.Mapping[str, t.A
 
 @dataclasses.dataclass(frozen=True)
 class Wish:
-    """What a caller wants, apart from the state. ``interval``, ``timeout``: seconds."""
+    """What a caller wants, apart from the state. Times are in seconds; for a ``lease`` somebody sees that it stays so."""
 
     server: str
     backend: str | None
@@ -114,6 +121,11 @@ class Wish:
     timeout: float = 60.0
     mode: str = DRAIN
     traffic_timeout: float = 0.0
+    lease: float = 0.0
+    long_backends: tuple[str, ...] = ()
+    long_deadline: float = 0.0
+    slow_start: float = 0.0
+    wait: bool = True
 
 
 def standing(look: Look, server: str, backends: t.Iterable[str] | None = None) -> dict[str, dict[str, t.Any]]:
@@ -149,19 +161,57 @@ class Drain:
         receipt.check_fence(record, wish.fence_token)
         look = self.driver.look()
         targets = choose(look, wish.server, wish.backend)
+        self._require_able(targets)
         require_others(look, targets, wish.min_active)
         before = remember(look, targets, record)
         now = standing(look, wish.server, before)
         wanted = {b: {**now.get(b, {}), "state": self._held(was)} for b, was in before.items()}
         if check_mode:
             return {"before": now, "after": wanted, "drain": None, "receipt": None}
+        known = now == wanted and receipt.is_of(record, receipt.DRAINED, wish.turn_id, wish.fence_token)
+        began = self.clock.monotonic()
         note = self._note(before, receipt.DRAINING)
-        receipt.save(wish.receipt_dir, note)
-        drain = self._empty(before)
+        if wish.wait or not known:
+            receipt.save(wish.receipt_dir, note)
+        try:
+            if not wish.wait:
+                for backend in self._orders(look, before, DRAIN):
+                    self.driver.set_state(backend, wish.server, DRAIN)
+                took = {"seconds": round(self.clock.monotonic() - began, 3), "before": before}
+                return {"before": now, "after": wanted, "drain": took, "receipt": dict(record or {}) if known else note}
+            drain = self._empty(before)
+        except Refused as exc:
+            raise self._refused(before, exc) from exc
+        now_at = moment(self.clock)
         found = {key: drain[key] for key in ("samples", "seconds", "reloads", "reasserted")}
-        note = {**note, **found, "state": receipt.DRAINED, "drained_at": self._moment()}
+        found["drained_at"] = now_at
+        if known:
+            # Nothing has let it in meanwhile: the receipt is fresh, the drain was then.
+            found = {key: (record or {}).get(key) for key in found}
+        note = {**note, **found, "state": receipt.DRAINED, "checked_at": now_at}
         receipt.save(wish.receipt_dir, note)
         return {"before": now, "after": wanted, "drain": drain, "receipt": note}
+
+    def _require_able(self, targets: t.Iterable[Server]) -> None:
+        """Raises InputError for a wish that this gateway can't fulfil, before anything is touched."""
+        wish, name = self.wish, self.driver.name
+        if wish.mode == MAINT and not self.driver.can_maintain:
+            raise InputError(f"{name} knows no mode maint: a server that is drained there takes no request of any kind")
+        if wish.long_backends and not self.driver.can_end_sessions:
+            raise InputError(f"{name} can't end single requests; give its workers a deadline (worker_shutdown_timeout) instead")
+        strange = sorted(set(wish.long_backends) - {target.backend for target in targets})
+        if strange:
+            raise InputError(f"long_backends names {', '.join(strange)}, where {wish.server} is not")
+
+    def _refused(self, before: Before, exc: Refused) -> Refused:
+        """The gateway said no halfway: put back what can be, and say both."""
+        try:
+            self._restore(self.driver.look(), before)
+            receipt.save(self.wish.receipt_dir, self._note(before, receipt.ACTIVE))
+            ending, put_back = "it stands as before", True
+        except ChainopsError as other:
+            ending, put_back = f"it could NOT be put back ({other.message}) and may still be drained", False
+        return Refused(f"{exc.message}; {ending}", **{**exc.fields, "put_back": put_back})
 
     def _held(self, was: t.Mapping[str, t.Any]) -> str:
         """A place that was out before stays out in its own way."""
@@ -172,8 +222,9 @@ class Drain:
         start = clock.monotonic()
         seen: list[Sample] = []
         curve: list[list[float]] = []
-        first, reasserted = True, 0
+        first, reasserted, busy_until = True, 0, 0.0
         reloads: list[str] = []
+        ended: dict[str, int] = {}
         held = DRAIN
         error = ""
         while True:
@@ -188,6 +239,8 @@ class Drain:
                         self.driver.set_state(backend, wish.server, held)
                     look = self.driver.look()
                 first = False
+                if wish.long_backends and not ended and clock.monotonic() - start >= wish.long_deadline:
+                    ended = self._end_long(look)
                 taken = sample(look, wish.server, before, clock.monotonic() - start, wish.timeout)
                 error = ""
             except Refused:
@@ -195,17 +248,15 @@ class Drain:
             except ChainopsError as exc:  # a reload closes the door for a moment
                 taken, error = Sample(clock.monotonic() - start, 1, None, False, False), exc.message
             seen.append(taken)
+            busy_until = busy_until if taken.empty else taken.at
             flight = taken.in_flight + (taken.left_behind or 0)
             if not error and (not curve or curve[-1][1] != flight):
                 curve.append([round(taken.at, 3), flight])
             if drained(seen, wish.samples):
                 if held == wish.mode:
                     break
-                held, seen, first = (
-                    MAINT,
-                    [],
-                    True,
-                )  # sticky requests can still come to a server in drain, never to one in maintenance
+                # Sticky requests can still come to a server in drain, never to one in maintenance.
+                held, seen, first = MAINT, [], True
                 continue
             if taken.at >= wish.timeout:
                 self._give_up(before, taken, error)
@@ -215,12 +266,21 @@ class Drain:
             "in_flight": 0,
             "seconds": round(seen[-1].at, 3),
             "empty_since": round(seen[-wish.samples].at, 3),
+            "lag": round(seen[-1].at - busy_until, 3),
+            "ended": ended,
             "samples": wish.samples,
             "curve": curve[:200],
             "reasserted": reasserted,
             "reloads": len(reloads) - 1,
             "before": before,
         }
+
+    def _end_long(self, look: Look) -> dict[str, int]:
+        """Their time is over: requests in the backends of long ones are ended by the gateway, and counted."""
+        places = [s for s in look.find(self.wish.server) if s.backend in self.wish.long_backends and s.sessions]
+        for place in places:
+            self.driver.end_sessions(place.backend, place.name)
+        return {place.backend: place.sessions for place in places}
 
     def _orders(self, look: Look, before: Before, held: str) -> list[str]:
         """Backends where the server must be told (again) to stay out."""
@@ -285,9 +345,13 @@ class Drain:
         start = self.clock.monotonic()
         look = self._wait_up(look, before)
         total = sum(s.total for s in look.find(wish.server) if s.backend in before)
+        if wish.slow_start > 0:
+            look = self._ease(look, before)
         self._restore(look, before)
-        kept = {key: (record or {}).get(key) for key in ("drained_at", "samples", "seconds", "reloads", "reasserted")}
-        note = {**self._note(before, receipt.ACTIVE), **kept, "restored_at": self._moment()}
+        kept = {
+            key: (record or {}).get(key) for key in ("drained_at", "checked_at", "samples", "seconds", "reloads", "reasserted")
+        }
+        note = {**self._note(before, receipt.ACTIVE), **kept, "restored_at": moment(self.clock)}
         receipt.save(wish.receipt_dir, note)
         traffic = self._wait_traffic(before, total)
         took = round(self.clock.monotonic() - start, 3)
@@ -322,6 +386,21 @@ class Drain:
             except ChainopsError as exc:
                 error = exc.message
 
+    def _ease(self, look: Look, before: Before) -> Look:
+        """A tenth of its share of the requests at first, and all of it ``slow_start`` seconds later. Returns the last look."""
+        if not self.driver.live_weights:
+            raise InputError(f"{self.driver.name} changes weights by a reload alone: no slow start there")
+        for step in range(1, STEPS):
+            for place in look.find(self.wish.server):
+                was = before.get(place.backend)
+                if was is not None and was["state"] == READY and int(was["weight"]) > 1:
+                    self.driver.set_weight(place.backend, place.name, max(1, int(was["weight"]) * step // STEPS))
+                if was is not None and place.state != was["state"]:
+                    self.driver.set_state(place.backend, place.name, str(was["state"]))
+            self.clock.sleep(self.wish.slow_start / (STEPS - 1))
+            look = self.driver.look()
+        return look
+
     def _restore(self, look: Look, before: Before) -> None:
         for place in look.find(self.wish.server):
             was = before.get(place.backend)
@@ -343,43 +422,60 @@ class Drain:
                 return {"sessions": since, "seen": since > 0, "seconds": round(waited, 3)}
             self.clock.sleep(self.wish.interval)
 
-    @contextlib.contextmanager
-    def _alone(self, check_mode: bool) -> t.Iterator[None]:
-        """One at a time for one server of one gateway. Looking alone leaves no trace."""
-        if check_mode:
-            yield
-            return
-        path = os.path.join(
-            os.path.dirname(receipt.path_of(self.wish.receipt_dir, self.wish.server)), f".{self.wish.server}.lock"
-        )
-        make_dir(self.wish.receipt_dir, 0o750)
-        with locked(path, what=f"draining or putting back {self.wish.server}"):
-            yield
-
-    # -- notes -----------------------------------------------------------------------------------------------------------
+    def _alone(self, check_mode: bool) -> t.ContextManager[None]:
+        return alone(self.wish, self.clock, check_mode)
 
     def _note(self, before: Before, state: str) -> dict[str, t.Any]:
-        wish = self.wish
-        return {
-            "format": receipt.FORMAT,
-            "state": state,
-            "server": wish.server,
-            "backend": wish.backend,
-            "backends": sorted(before),
-            "gateway": wish.gateway,
-            "instance": wish.instance,
-            "turn_id": wish.turn_id,
-            "fence_token": wish.fence_token,
-            "before": before,
-            "drained_at": None,
-            "samples": None,
-        }
+        return note(self.wish, self.driver.name, before, state)
 
-    def _moment(self) -> dict[str, t.Any]:
-        """Now, as wall clock, as seconds since boot (sleep included), and which boot."""
-        boot = read_or_none("/proc/sys/kernel/random/boot_id")
-        return {
-            "wall": self.clock.stamp(),
-            "boottime": round(time.clock_gettime(time.CLOCK_BOOTTIME), 3),
-            "boot_id": boot.decode("ascii").strip() if boot else "",
-        }
+
+@contextlib.contextmanager
+def alone(wish: Wish, clock: Clock, check_mode: bool = False) -> t.Iterator[None]:
+    """One at a time for one server of one gateway; waits a moment for others. Looking alone leaves no trace."""
+    if check_mode:
+        yield
+        return
+    path = os.path.join(os.path.dirname(receipt.path_of(wish.receipt_dir, wish.server)), f".{wish.server}.lock")
+    make_dir(wish.receipt_dir, 0o750)
+    with contextlib.ExitStack() as stack:
+        until = clock.monotonic() + PATIENCE
+        while True:
+            try:
+                stack.enter_context(locked(path, what=f"draining or putting back {wish.server}"))
+                break
+            except Busy:  # whoever watches a drain holds it for a moment at a time
+                if clock.monotonic() >= until:
+                    raise
+                clock.sleep(0.02)
+        yield
+
+
+def note(wish: Wish, driver: str, before: t.Mapping[str, t.Any], state: str) -> dict[str, t.Any]:
+    """A receipt, as far as it is known before anything was done."""
+    return {
+        "format": receipt.FORMAT,
+        "state": state,
+        "server": wish.server,
+        "backend": wish.backend,
+        "backends": sorted(before),
+        "gateway": wish.gateway,
+        "instance": wish.instance,
+        "turn_id": wish.turn_id,
+        "fence_token": wish.fence_token,
+        "before": before,
+        "drained_at": None,
+        "checked_at": None,
+        "samples": None,
+        "lease": wish.lease,
+        "driver": driver,
+    }
+
+
+def moment(clock: Clock = CLOCK) -> dict[str, t.Any]:
+    """Now, as wall clock, as seconds since boot (sleep included), and which boot."""
+    boot = read_or_none("/proc/sys/kernel/random/boot_id")
+    return {
+        "wall": clock.stamp(),
+        "boottime": round(time.clock_gettime(time.CLOCK_BOOTTIME), 3),
+        "boot_id": boot.decode("ascii").strip() if boot else "",
+    }

@@ -17,6 +17,7 @@ import socket
 import typing as t
 
 from .._core.errors import InputError, Refused, Unreachable
+from . import sockets
 from .protocol import DRAIN, MAINT, READY, Look, Server
 
 _NAME = re.compile(r"[A-Za-z0-9_.:\-]{1,255}")
@@ -32,6 +33,7 @@ class HAProxy:
     """``endpoint`` is a path (unix socket), ``unix:PATH`` or ``[tcp:]HOST:PORT``."""
 
     name = "haproxy"
+    can_maintain = can_end_sessions = live_weights = True
 
     def __init__(self, endpoint: str, timeout: float = 5.0, proc: str = "/proc") -> None:
         self.endpoint = endpoint
@@ -53,34 +55,18 @@ class HAProxy:
     def ask(self, commands: str) -> str:
         """One connection: commands joined by ``;``, the answer to its end. Raises Unreachable."""
         try:
-            with self._connect() as link:
-                link.sendall(commands.encode("ascii") + b"\n")
-                pieces: list[bytes] = []
-                size = 0
-                while piece := link.recv(1 << 16):
-                    pieces.append(piece)
-                    size += len(piece)
-                    if size > _MAX_ANSWER:
-                        raise Unreachable(f"{self.endpoint} answered with more than {_MAX_ANSWER} bytes", url=self.endpoint)
+            return _converse(self._connect(), commands, self.endpoint)
         except OSError as exc:
             raise Unreachable(
                 f"no answer from HAProxy's Runtime API at {self.endpoint}: {exc}; "
                 "it needs `stats socket … level admin` in the global section",
                 url=self.endpoint,
             ) from exc
-        return b"".join(pieces).decode("utf-8", "replace")
 
     def _connect(self) -> socket.socket:
         if isinstance(self._target, tuple):
             return socket.create_connection(self._target, timeout=self.timeout)
-        link = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            link.settimeout(self.timeout)
-            link.connect(self._target)
-        except BaseException:
-            link.close()
-            raise
-        return link
+        return _dial(self._target, self.timeout)
 
     def look(self) -> Look:
         text = self.ask(_ASK)
@@ -96,6 +82,9 @@ class HAProxy:
         if not 0 <= weight <= 256:
             raise InputError(f"weight {weight} is out of HAProxy's range, 0 to 256")
         self._order(f"set server {_checked(backend)}/{_checked(server)} weight {weight}")
+
+    def end_sessions(self, backend: str, server: str) -> None:
+        self._order(f"shutdown sessions server {_checked(backend)}/{_checked(server)}")
 
     def _order(self, command: str) -> None:
         words = self.ask(command).strip()
@@ -169,63 +158,93 @@ def _server(stat: t.Mapping[str, str], state: t.Mapping[str, str], where: str) -
         ) from exc
 
 
+def _dial(path: str, timeout: float) -> socket.socket:
+    link = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        link.settimeout(timeout)
+        link.connect(path)
+    except BaseException:
+        link.close()
+        raise
+    return link
+
+
+def _converse(link: socket.socket, commands: str, where: str, *, over: bool = False) -> str:
+    """Ask, and read the answer to its end. ``over``: say that nothing more is coming, or a master waits for more."""
+    pieces: list[bytes] = []
+    size = 0
+    with link:
+        link.sendall(commands.encode("ascii") + b"\n")
+        if over:
+            link.shutdown(socket.SHUT_WR)
+        while piece := link.recv(1 << 16):
+            pieces.append(piece)
+            size += len(piece)
+            if size > _MAX_ANSWER:
+                raise Unreachable(f"{where} answered with more than {_MAX_ANSWER} bytes", url=where)
+    return b"".join(pieces).decode("utf-8", "replace")
+
+
 def left_behind(current: int, proc: str = "/proc") -> dict[str, int] | None:
-    """Established connections, per ``host:port`` dialled, of the HAProxy processes that ``current`` took over from.
+    """What the HAProxy processes that ``current`` took over from still do, per ``host:port`` dialled.
 
     After a reload the old process serves its requests to the end, out of sight of the new one's statistics: a zero there
-    is not a zero. Such a process has the same parent and network name space. None when it can't be seen (another machine
-    or container, or not root).
+    is not a zero. Such a process has the same parent and network name space. Its established connections are counted; where the
+    master has a socket (``-S``, as Debian's unit has), the old process itself is asked how many of them are requests and how many
+    are only kept for later. None when it can't be seen (another machine or container, or not root).
     """
     try:
         family = _family(proc, current)
-        inodes: set[str] = set()
-        for entry in os.listdir(proc):
+        held: dict[int, set[str]] = {}
+        for entry in _siblings(proc, family[0]):
             if entry.isdigit() and int(entry) != current:
                 with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it ended while we looked
-                    if _command(proc, int(entry)) == "haproxy" and _family(proc, int(entry)) == family:
-                        inodes |= _sockets(os.path.join(proc, entry, "fd"))
-        return _dialled(inodes, os.path.join(proc, str(current), "net")) if inodes else {}
+                    if sockets.comm(proc, int(entry)) == "haproxy" and _family(proc, int(entry)) == family:
+                        held[int(entry)] = sockets.inodes_of(proc, int(entry))
+        found: dict[str, int] = {}
+        for pid, counts in zip(held, sockets.dialled(os.path.join(proc, str(current), "net"), *held.values())):
+            requests = _told_by_master(proc, family[0], pid) if counts else None
+            for address, count in (counts if requests is None else requests).items():
+                found[address] = found.get(address, 0) + count
+        return found
     except (OSError, IndexError):
         return None
 
 
-def _command(proc: str, pid: int) -> str:
-    with open(os.path.join(proc, str(pid), "comm"), encoding="utf-8", errors="replace") as handle:
-        return handle.read().strip()
+def _told_by_master(proc: str, master: str, pid: int) -> dict[str, int] | None:
+    """Requests at each server, and waiting for it, in an old process; None where the master has no socket or can't tell."""
+    try:
+        with open(os.path.join(proc, master, "cmdline"), "rb") as handle:
+            words = handle.read().decode("utf-8", "replace").split("\0")
+        place = words[words.index("-S") + 1].partition(",")[0]
+        path = place[5:] if place.startswith("unix@") else place
+        if not path.startswith("/"):
+            return None
+        rows = _converse(_dial(path, 1.0), f"@!{pid} show stat", path, over=True).strip().splitlines()
+        if not rows or not rows[0].startswith("# pxname,"):
+            return None
+        found: dict[str, int] = {}
+        for row in csv.DictReader([rows[0][2:], *rows[1:]]):
+            if row.get("type") == "2":
+                if not row.get("addr"):
+                    return None
+                found[row["addr"]] = found.get(row["addr"], 0) + int(row["scur"] or 0) + int(row["qcur"] or 0)
+        return found
+    except (OSError, ValueError, KeyError, IndexError, Unreachable):
+        return None
+
+
+def _siblings(proc: str, parent: str) -> list[str]:
+    """Processes that may have that parent; all there are where the kernel doesn't list children."""
+    try:
+        with open(os.path.join(proc, parent, "task", parent, "children"), encoding="ascii") as handle:
+            return handle.read().split()
+    except OSError:
+        return os.listdir(proc)
 
 
 def _family(proc: str, pid: int) -> tuple[str, str]:
     """(parent, network name space) of a process that is an HAProxy; FileNotFoundError when it isn't one."""
-    if _command(proc, pid) != "haproxy":
+    if sockets.comm(proc, pid) != "haproxy":
         raise FileNotFoundError(pid)
-    with open(os.path.join(proc, str(pid), "stat"), encoding="utf-8", errors="replace") as handle:
-        parent = handle.read().rpartition(")")[2].split()[1]
-    return parent, os.readlink(os.path.join(proc, str(pid), "ns", "net"))
-
-
-def _sockets(folder: str) -> set[str]:
-    inodes: set[str] = set()
-    for number in os.listdir(folder):
-        with contextlib.suppress(FileNotFoundError):
-            link = os.readlink(os.path.join(folder, number))
-            if link.startswith("socket:["):
-                inodes.add(link[8:-1])
-    return inodes
-
-
-def _dialled(inodes: set[str], net: str) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for table, family in (("tcp", socket.AF_INET), ("tcp6", socket.AF_INET6)):
-        try:
-            with open(os.path.join(net, table), encoding="ascii") as handle:
-                rows = handle.readlines()[1:]
-        except FileNotFoundError:
-            continue
-        for row in rows:
-            cells = row.split()
-            if cells[3] == "01" and cells[9] in inodes:
-                host, dummy, port = cells[2].partition(":")
-                words = [bytes.fromhex(host[i : i + 8])[::-1] for i in range(0, len(host), 8)]
-                key = f"{socket.inet_ntop(family, b''.join(words))}:{int(port, 16)}"
-                counts[key] = counts.get(key, 0) + 1
-    return counts
+    return sockets.stat(proc, pid)[1], os.readlink(os.path.join(proc, str(pid), "ns", "net"))

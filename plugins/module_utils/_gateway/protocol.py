@@ -67,6 +67,9 @@ class GatewayDriver(t.Protocol):
     """Talks to one gateway. Raises Unreachable when it doesn't answer, Refused when it says no."""
 
     name: str
+    can_maintain: bool  # knows maintenance as something else than a drain
+    can_end_sessions: bool
+    live_weights: bool  # a weight is changed without a reload
 
     def look(self) -> Look: ...
 
@@ -74,3 +77,6 @@ class GatewayDriver(t.Protocol):
         """``ready``, ``drain`` or ``maint``."""
 
     def set_weight(self, backend: str, server: str, weight: int) -> None: ...
+
+    def end_sessions(self, backend: str, server: str) -> None:
+        """End every request that is at the server now; their clients see a connection that broke."""

@@ -14,17 +14,17 @@ import re
 import typing as t
 
 from .._core import canonical
-from .._core.errors import InputError, IntegrityError, Refused
+from .._core.errors import ChainopsError, InputError, IntegrityError, Refused
 from .._core.files import make_dir, read_or_none, write_atomic
 
 FORMAT = "chainops.drain/1"
 DRAINING, DRAINED, ACTIVE = "draining", "drained", "active"
-_NAME = re.compile(r"[A-Za-z0-9_.:\-]{1,200}")
+_NAME = re.compile(r"[A-Za-z0-9_.:\-\[\]]{1,200}")
 
 
 def path_of(folder: str, server: str) -> str:
     if not _NAME.fullmatch(server) or server.startswith("."):
-        raise InputError(f"{server!r} can't be a server's name: letters, digits, and _ . : - only, not starting with a dot")
+        raise InputError(f"{server!r} can't be a server's name: letters, digits, and _ . : - [ ] only, not starting with a dot")
     return os.path.join(folder, f"{server}.json")
 
 
@@ -42,9 +42,37 @@ def load(folder: str, server: str) -> dict[str, t.Any] | None:
     return record
 
 
+def all_of(folder: str) -> tuple[dict[str, dict[str, t.Any]], list[str]]:
+    """Every server's record, and what is wrong with those that can't be read."""
+    found: dict[str, dict[str, t.Any]] = {}
+    problems: list[str] = []
+    try:
+        names = sorted(os.listdir(folder))
+    except FileNotFoundError:
+        return {}, []
+    except OSError as exc:
+        return {}, [f"{folder}: {exc.strerror}"]
+    for name in names:
+        if name.startswith(".") or not name.endswith(".json"):
+            continue
+        try:
+            record = load(folder, name[: -len(".json")])
+            if record is not None:
+                found[str(record["server"])] = record
+        except (ChainopsError, OSError, KeyError) as exc:
+            problems.append(exc.message if isinstance(exc, ChainopsError) else f"{name}: {exc}")
+    return found, problems
+
+
 def save(folder: str, record: t.Mapping[str, t.Any]) -> None:
     make_dir(folder, 0o750)
     write_atomic(path_of(folder, str(record["server"])), canonical.pretty(dict(record)), 0o640)
+
+
+def is_of(record: t.Mapping[str, t.Any] | None, state: str, turn_id: str, token: int) -> bool:
+    """Whether a record is in a state, and of this turn."""
+    wanted = (state, turn_id, token)
+    return record is not None and (record.get("state"), record.get("turn_id"), record.get("fence_token")) == wanted
 
 
 def check_fence(record: t.Mapping[str, t.Any] | None, token: int) -> None:

@@ -9,10 +9,12 @@ import typing as t
 
 from .._core.errors import InputError
 from .haproxy import HAProxy
+from .nginx import Nginx
 from .protocol import GatewayDriver
 
 DRIVERS: dict[str, t.Callable[[str, float], GatewayDriver]] = {
     "haproxy": HAProxy,
+    "nginx": Nginx,
 }
 
 

@@ -15,6 +15,9 @@ from .._core.errors import InputError
 
 FORMAT = "chainops.upgrade/1"
 
+#: A breaking change of the API as openapi_contract_info takes it: it names at least a verb and where in the API.
+_API_CHANGE = re.compile(r"(?:GET|HEAD|OPTIONS|POST|PUT|PATCH|DELETE|TRACE) /\S* \S.*\Z")
+
 _HEX64 = re.compile(r"[0-9a-f]{64}\Z")
 
 #: Characters that people take for one another, each by the one it is read as.
@@ -59,6 +62,8 @@ def problems(payload: t.Any) -> list[str]:
     need("risk", lambda value: isinstance(value, str), "a text")
     need("reports", _reports, "a SHA-256 or null for each report")
     need("links", lambda value: isinstance(value, dict), "links to code and documents")
+    if "api_changes" in payload:
+        need("api_changes", _api_changes, "a list of breaking changes as 'GET /path kind $.field', at least one, none twice")
     for name in _FORBIDDEN:
         if name in payload:
             found.append(f"{name} has a meaning for the chain itself and must not be in an upgrade payload")
@@ -194,6 +199,13 @@ def _reports(value: t.Any) -> bool:
     return isinstance(value, dict) and all(sha is None or _digest(sha) for sha in value.values())
 
 
+def _api_changes(value: t.Any) -> bool:
+    """Without any, the payload doesn't have the list: there is one way to say nothing."""
+    if not isinstance(value, list) or not value:
+        return False
+    return all(_text(one) and _API_CHANGE.match(one) for one in value) and len(set(value)) == len(value)
+
+
 def _migrations(value: t.Any) -> bool:
     return isinstance(value, list) and all(map(_migration, value))
 
@@ -218,10 +230,11 @@ def draft(
     risk: str = "",
     reports: t.Mapping[str, t.Any] | None = None,
     links: t.Mapping[str, t.Any] | None = None,
+    api_changes: t.Sequence[str] = (),
 ) -> dict[str, t.Any]:
     """The upgrade payload of a release descriptor, as ``propose`` submits it and the gate compares it. Raises InputError.
 
-    Levels that the descriptor doesn't have (or has as null) are not in it.
+    Levels that the descriptor doesn't have (or has as null) are not in it, nor ``api_changes`` where there are none.
     """
     payload = {
         "format": FORMAT,
@@ -241,6 +254,7 @@ def draft(
         "risk": risk,
         "reports": {"api": None, "security": None, "monitoring": None, **(reports or {})},
         "links": dict(links or {}),
+        **({"api_changes": list(api_changes)} if api_changes else {}),
     }
     require_complete(payload)
     return payload

@@ -9,6 +9,7 @@ whoever calls again with the same turn id finds it there.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import typing as t
@@ -18,12 +19,12 @@ from .._core import canonical, files, journal
 from .._core.clock import CLOCK, Clock
 from .._core.errors import Busy, ChainopsError, InputError, IntegrityError, Refused
 from .._manifest import manifest
-from . import engine_main, fence, install, lock, release, service, turn
+from . import engine_main, fence, install, lock, past, release, service, turn
 from .engine import Context
-from .paths import Home, require_name
+from .paths import Home, Turn, require_name
 from .steps import HostEffects
 
-UPGRADED, ROLLED_BACK = "upgraded", "rolled_back"
+UPGRADED, ROLLED_BACK, RESUMED = "upgraded", "rolled_back", "resumed"
 DIRECTIONS = {UPGRADED: "forward", ROLLED_BACK: "back"}
 #: Seconds a dead engine may stay dead while somebody waits, before it is started again.
 REVIVE_AFTER = 3.0
@@ -64,7 +65,10 @@ class Request:
 
 @dataclasses.dataclass(frozen=True)
 class Situation:
-    """What there is on the host. ``requested``: result of the turn asked for, when it was begun before."""
+    """What there is on the host. ``requested``: result of the turn asked for, when it was begun before.
+
+    ``one_way``: why there is no way back from the release that the host was brought to, when there is none.
+    """
 
     open_turn: str | None
     requested: t.Mapping[str, t.Any] | None
@@ -72,6 +76,7 @@ class Situation:
     link_path: str
     running: release.Running | None
     level: int | None
+    one_way: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +98,15 @@ def decide(request: Request, there: Situation) -> Decision:
             )
         if there.open_turn == request.turn_id:
             return Decision("attach", f"turn {request.turn_id} is under way")
-        return Decision("ended", f"turn {request.turn_id} ended {there.requested['outcome']}")
+        if there.requested["outcome"] != turn.RUNNING:
+            return Decision("ended", f"turn {request.turn_id} ended {there.requested['outcome']}")
+        if there.requested["sessions"]:
+            raise Refused(
+                f"the journal of turn {request.turn_id} has no end, and nothing says that it is open: somebody removed "
+                f"{os.path.basename(os.path.dirname(home_of(request).open))}/open; find out who before going on",
+                turn_id=request.turn_id,
+            )
+        # Whoever wrote its first record died before the turn was open: no engine has seen it, and it begins now.
     if there.open_turn is not None:
         raise Busy(f"turn {there.open_turn} is under way on this host; wait for it or resume it", turn_id=there.open_turn)
     level = request.release.get("level")
@@ -101,7 +114,26 @@ def decide(request: Request, there: Situation) -> Decision:
     path = os.path.realpath(release_dir(request))
     if there.running is not None and there.running.path == path == there.link_path and same_level:
         return Decision("nothing", f"it runs release {request.release['id']} at level {there.level} already")
-    return Decision("start", f"it runs {_shown(there)}, and shall run release {request.release['id']}")
+    reason = f"it runs {_shown(there)}, and shall run release {request.release['id']}"
+    if request.state == ROLLED_BACK and there.one_way:
+        raise Refused(
+            f"{reason}, but there is only the way forward: {'; '.join(there.one_way)}; bring a release that mends what is wrong",
+            one_way=list(there.one_way),
+        )
+    reasons = one_way(request)
+    if reasons:
+        reason += f"; once that is committed there is only the way forward: {'; '.join(reasons)}"
+    return Decision("start", reason)
+
+
+def one_way(request: Request) -> list[str]:
+    """Pure: why the turn's commit is a point of no return; empty when it isn't one."""
+    if request.state == ROLLED_BACK:
+        return []
+    reasons = [f"migration {item['id']} is not declared reversible" for item in request.migrations if not item.get("reversible")]
+    if request.release.get("new_block_format"):
+        reasons.append(f"release {request.release['id']} signs blocks in a format that the release before does not read")
+    return reasons
 
 
 def _shown(there: Situation) -> str:
@@ -132,7 +164,16 @@ def survey(request: Request) -> Situation:
         link_path=link_path,
         running=release.running(pid, request.release_link, home.releases, [link_path]) if pid else None,
         level=chain_adapter(request.chain).storage_level(request.data_dir),
+        one_way=_came_one_way(home, link_path) if request.state == ROLLED_BACK else (),
     )
+
+
+def _came_one_way(home: Home, path: str) -> tuple[str, ...]:
+    """Why nothing leads back from the release at this path: what the last turn said that brought the host to it."""
+    for result in past.results(home, limit=10**6):
+        if result["outcome"] == turn.COMMITTED and os.path.realpath(str((result["new"] or {}).get("path"))) == path:
+            return tuple(str(reason) for reason in result["one_way"])
+    return ()
 
 
 def outcome(home: Home, turn_id: str) -> dict[str, t.Any] | None:
@@ -216,6 +257,7 @@ def compose(request: Request, there: Situation, engine: str) -> dict[str, t.Any]
         "budgets": {"total": float(request.budgets["total"])},
         "policy": dict(request.policy),
         "confirm": dict(request.confirm) if request.confirm else None,
+        "one_way": one_way(request),
         "steps": turn.steps_of(direction, forward, undo, request.confirm is not None),
     }
 
@@ -237,7 +279,7 @@ def deadlines(
         "switch": 30.0,
         "start": start,
         "probe": follow,
-        "confirm": float(confirm["deadline"]) + 5.0 if confirm else 1.0,
+        "confirm": float(confirm["deadline"]) + start + follow if confirm else 1.0,
         "commit": 60.0,
     }
     undo = {
@@ -280,6 +322,11 @@ def preconditions(request: Request, there: Situation) -> list[str]:
     return problems + effects.preconditions(context)
 
 
+def worked_on(request: Request) -> list[str]:
+    """Directories that the engine needs."""
+    return [request.data_dir, os.path.dirname(request.release_link), *(str(root["path"]) for root in request.roots)]
+
+
 def begin(request: Request, there: Situation) -> None:
     """Write the plan, open the journal, start the engine. Raises Refused for an old token, Busy when somebody was faster."""
     home = home_of(request)
@@ -293,18 +340,27 @@ def begin(request: Request, there: Situation) -> None:
         digest = install.install(home)
         node = service.make(request.service, home)
         if isinstance(node, service.Systemd):
-            install.install_unit(node, home, digest)
+            install.install_unit(node, home, digest, worked_on(request))
         body = compose(request, there, digest)
         turn.load(body)
         paths = home.turn(request.turn_id)
         files.make_dir(paths.root, 0o700)
+        _forget_unopened(paths)
         files.write_atomic(paths.plan, canonical.pretty(body), 0o600)
         with journal.Journal(paths.journal) as log:
-            if not log.records:
-                moment = lock.now()
-                log.append({"kind": "open", "plan_sha256": canonical.digest(body), **moment})
+            log.append({"kind": "open", "plan_sha256": canonical.digest(body), **lock.now()})
         files.write_atomic(home.open, request.turn_id.encode("ascii") + b"\n")
     install.start(node, home, digest)
+
+
+def _forget_unopened(paths: Turn) -> None:
+    """Make room for a turn whose first caller died before it was open. Raises Busy for one that an engine has had."""
+    if not os.path.exists(paths.journal):
+        return
+    if len(journal.read(paths.journal)) > 1:
+        raise Busy(f"turn {os.path.basename(paths.root)} was taken by somebody else meanwhile; call again")
+    os.unlink(paths.journal)
+    files.fsync_dir(paths.root)
 
 
 def attach(request: Request) -> None:
@@ -314,6 +370,27 @@ def attach(request: Request) -> None:
         fence.admit(home.fence, request.fence_token)
         lock.renew(home, request.fence_token)
     revive(home, request.turn_id)
+
+
+def resume(home: Home, turn_id: str, fence_token: int, timeout: float) -> dict[str, t.Any]:
+    """See that the engine of an open turn works, wait for it, and tell what the turn came to.
+
+    Raises Refused for an old token, InputError when this is not the turn that is open.
+    """
+    if engine_main.open_turn(home) != turn_id:
+        known = outcome(home, turn_id)
+        if known is None or known["outcome"] == turn.RUNNING:
+            raise InputError(f"turn {turn_id} is not under way on {home.instance}", turn_id=turn_id)
+        return known
+    lock.use(home, fence_token)
+    revive(home, turn_id)
+    return wait(home, turn_id, timeout)
+
+
+def keep(home: Home, fence_token: int) -> None:
+    """Renew the lease once more after a long wait. Whoever took over meanwhile keeps it; what came of the turn is told anyway."""
+    with contextlib.suppress(Refused, Busy):
+        lock.use(home, fence_token)
 
 
 def revive(home: Home, turn_id: str) -> None:
@@ -337,13 +414,15 @@ def wait(home: Home, turn_id: str, timeout: float, *, clock: Clock = CLOCK, inte
         if found is None:
             raise IntegrityError(f"the journal of turn {turn_id} is gone", turn_id=turn_id)
         working = lock.engine_at_work(home) is not None
-        if found["outcome"] != turn.RUNNING and (not working or engine_main.open_turn(home) != turn_id):
+        rests = found["outcome"] != turn.RUNNING and found["ended"] is None and not working
+        cleaned_up = found["ended"] is not None and engine_main.open_turn(home) != turn_id
+        if rests or cleaned_up:
             return found
         now = clock.monotonic()
         if now >= until:
             return found
         dead_since = None if working else dead_since or now
-        if dead_since is not None and now - dead_since >= REVIVE_AFTER and found["outcome"] == turn.RUNNING:
+        if dead_since is not None and now - dead_since >= REVIVE_AFTER:
             dead_since = None
             revive(home, turn_id)
         clock.sleep(min(interval, max(0.01, until - now)))
@@ -393,16 +472,23 @@ def predicted(request: Request, there: Situation) -> dict[str, t.Any]:
     """A result for check mode: the steps that would be taken."""
     plan = compose(request, there, "0" * 64)
     steps = [{"name": step["name"], "way": turn.FORWARD, "state": "predicted", "does": step["effect"]} for step in plan["steps"]]
-    shown = {"old": plan["old"], "new": plan["new"], "direction": plan["direction"], "steps": steps}
+    shown = {name: plan[name] for name in ("old", "new", "direction", "one_way")}
     window = HostEffects(turn.load(plan), home_of(request)).predict()
-    return {**untouched(request, there), **shown, "outcome": "predicted", "reason": None, "predicted_stop_window": window}
+    return {
+        **untouched(request, there),
+        **shown,
+        "steps": steps,
+        "outcome": "predicted",
+        "reason": None,
+        "predicted_stop_window": window,
+    }
 
 
 def sentence(result: t.Mapping[str, t.Any]) -> str:
     """What became of a turn, in words; for messages."""
     name = f"turn {result['id']} of {result['instance']}"
     if result["outcome"] == turn.COMMITTED:
-        return f"{name} is committed"
+        return f"{name} is committed" + (f": {result['reason']}" if result["reason"] else "")
     if result["outcome"] == turn.PUT_BACK:
         how = "the host was put back" if result["touched"] else "nothing was touched"
         return f"{name} did not come about, {how}: {result['reason']}"

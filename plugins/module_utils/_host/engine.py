@@ -21,6 +21,10 @@ from . import procs, turn
 
 #: Seconds an effect gets past its deadline before it is interrupted, and then to let itself be interrupted.
 GRACE = 5.0
+#: Seconds before something that failed and has to come about is tried again.
+AGAIN = 0.5
+#: What an error may take of a journal: characters of a text, and of one in a list, and items of a list.
+TEXT, ITEM, ITEMS = 2000, 200, 20
 
 
 class Log(t.Protocol):
@@ -35,12 +39,20 @@ class Context:
     """What an effect may know and do besides its work."""
 
     def __init__(
-        self, records: t.Sequence[turn.Record], until: float, in_doubt: bool, note: t.Callable[..., None], clock: Clock
+        self,
+        records: t.Sequence[turn.Record],
+        until: float,
+        in_doubt: bool,
+        note: t.Callable[..., None],
+        clock: Clock,
+        spent: float = 0.0,
     ) -> None:
+        """``in_doubt``: the engine died in this step. ``spent``: seconds since the step was first begun."""
         self.records = records
         self.in_doubt = in_doubt
         self.note = note
         self.clock = clock
+        self.spent = spent
         self._until = until
 
     def left(self, at_least: float = 0.1) -> float:
@@ -129,7 +141,7 @@ class Engine:
         """Work until the turn is over, or rests because an undo keeps failing. Returns the outcome."""
         if turn.history(self.log.records).closed is None:
             self._write(kind="session", engine=self.engine, pid=os.getpid())
-            self.effects.session()
+            self._take_up()
         while True:
             elapsed = turn.elapsed(self.log.records, self.stamp())
             action = turn.next_action(self.plan, self.log.records, elapsed)
@@ -148,13 +160,24 @@ class Engine:
             else:
                 self._perform(action, elapsed)
 
+    def _take_up(self) -> None:
+        """Early in a boot not everything may answer yet. What never does is told, and the machine makes the engine rest."""
+        for dummy in range(turn.MAX_UNDO_FAILS):
+            try:
+                self.effects.session()
+                return
+            except Exception as exc:
+                self._write(kind="unready", error=told(exc))
+                self.clock.sleep(AGAIN)
+
     def _perform(self, action: turn.Action, elapsed: float) -> None:
         step = self.plan.step(str(action.step))
         way = turn.FORWARD if action.kind == "do" else turn.UNDO
+        spent = turn.elapsed(self.log.records, self.stamp(), since=step.name)
         self._write(kind="begin", step=step.name, way=way)
         start = self.clock.monotonic()
         seconds = step.deadline if way == turn.FORWARD else step.undo_deadline
-        if way == turn.FORWARD and elapsed > 0 and step.name != "commit":
+        if way == turn.FORWARD and elapsed > 0 and step.kind not in turn.PAST_DEADLINE:
             seconds = min(seconds, max(0.0, self.plan.total - elapsed))
         context = Context(
             self.log.records,
@@ -162,6 +185,7 @@ class Engine:
             action.in_doubt,
             lambda **facts: self._write(kind="note", step=step.name, way=way, facts=facts),
             self.clock,
+            spent,
         )
         stuck = False
         error: dict[str, t.Any] | None = None
@@ -175,10 +199,8 @@ class Engine:
         except Stuck:
             stuck = True
             error = WaitTimeout(f"it did not end within {seconds:.0f} s and was interrupted", waited=seconds).as_dict()
-        except ChainopsError as exc:
-            error = exc.as_dict()
         except Exception as exc:  # whatever it was, the turn has to end old or new
-            error = {"kind": type(exc).__name__, "message": f"{type(exc).__name__}: {exc}"}
+            error = told(exc)
         took = round(self.clock.monotonic() - start, 3)
         if error is None:
             self._write(kind="done", step=step.name, way=way, facts=facts, seconds=took)
@@ -188,4 +210,21 @@ class Engine:
             # Threads and children of the effect may live on; what comes next must be alone.
             self._again()
         elif way == turn.UNDO:
-            self.clock.sleep(0.5)
+            self.clock.sleep(AGAIN)
+
+
+def told(exc: Exception) -> dict[str, t.Any]:
+    """An error as a record holds it: never so much that it eats the space that was set aside for the records of an undo."""
+    whole = exc.as_dict() if isinstance(exc, ChainopsError) else {"message": f"{type(exc).__name__}: {exc}"}
+    return {"kind": type(exc).__name__, **{name: _short(value) for name, value in whole.items()}}
+
+
+def _short(value: t.Any, width: int = TEXT) -> t.Any:
+    if isinstance(value, str) and len(value) > width:
+        return f"{value[:width]} ({len(value) - width} more characters)"
+    if isinstance(value, (list, tuple)):
+        more = [f"{len(value) - ITEMS} more"] if len(value) > ITEMS else []
+        return [_short(item, ITEM) for item in value[:ITEMS]] + more
+    if isinstance(value, dict):
+        return {str(name): _short(item, ITEM) for name, item in list(value.items())[:ITEMS]}
+    return value

@@ -18,7 +18,7 @@ import time
 import typing as t
 
 from .._core import canonical, files
-from .._core.errors import ChainopsError, IntegrityError
+from .._core.errors import ChainopsError, InputError, IntegrityError
 from .._core.journal import Journal
 from . import procs, turn
 from .engine import Engine
@@ -29,6 +29,8 @@ from .steps import HostEffects
 OK = 0
 #: Somebody has to look: an undo keeps failing, or the old release doesn't run. The unit isn't restarted after this one.
 NEEDS_HELP = 3
+#: To be started once more, by its unit or by whoever waits.
+AGAIN = 75
 
 
 def main(argv: t.Sequence[str] | None = None) -> int:
@@ -50,7 +52,7 @@ def main(argv: t.Sequence[str] | None = None) -> int:
             return code
     except ChainopsError as exc:
         _say(f"{type(exc).__name__}: {exc.message}")
-        return NEEDS_HELP
+        return NEEDS_HELP if isinstance(exc, (InputError, IntegrityError)) else AGAIN
 
 
 def open_turn(home: Home) -> str | None:
@@ -113,7 +115,10 @@ def _alone(home: Home) -> t.Iterator[int | None]:
 
 def _again(effects: HostEffects) -> None:
     """Start this program over in the same process: its threads end, its children (but not the node) are killed."""
-    node = effects.service.state().pid
+    try:
+        node = effects.service.state().pid
+    except (ChainopsError, OSError):
+        os._exit(AGAIN)  # its unit ends what it left and starts it once more
     spared = {node, *(procs.children(node) if node is not None else ())}
     for pid in procs.children(os.getpid()):
         if pid not in spared:

@@ -9,68 +9,27 @@ code alone: names sorted, times fixed. Its name is its digest, and a plan pins i
 
 from __future__ import annotations
 
-import io
 import os
 import subprocess
-import sys
 import typing as t
-import zipfile
 
-from .._core import canonical, files
-from .._core.errors import ChainopsError, InputError
+from .._core import canonical, files, pack
 from . import engine_main
 from .paths import Home
 from .service import Service, Systemd
 
-_PACKAGE = (__package__ or "").rpartition(".")[0]
 # Not a plain exit: that would wait for threads that still wait for a peer's answer.
 _MAIN = "import os\n\nfrom {package}._host.engine_main import main\n\nos._exit(main())\n"
-_EPOCH = (2000, 1, 1, 0, 0, 0)
 
 
 def sources() -> dict[str, bytes]:
-    """Every file of module_utils that came along, by its name inside ``module_utils``; without what belongs to Ansible."""
-    loader = getattr(engine_main.__spec__, "loader", None)
-    archive = getattr(loader, "archive", None)
-    found: dict[str, bytes] = {}
-    if archive is not None:
-        prefix = _PACKAGE.replace(".", "/") + "/"
-        with zipfile.ZipFile(archive) as bundle:
-            for name in bundle.namelist():
-                if name.startswith(prefix) and name.endswith(".py"):
-                    found[name[len(prefix) :]] = bundle.read(name)
-    else:
-        root = os.path.dirname(os.path.dirname(os.path.abspath(engine_main.__file__)))
-        for parent, dummy, names in os.walk(root):
-            for name in names:
-                if name.endswith(".py"):
-                    path = os.path.join(parent, name)
-                    with open(path, "rb") as stream:
-                        found[os.path.relpath(path, root).replace(os.sep, "/")] = stream.read()
-    kept = {name: data for name, data in found.items() if not name.startswith("_module/")}
-    if "_host/engine_main.py" not in kept:
-        raise ChainopsError(f"the engine's own source was not found through {loader!r}")
-    return kept
+    """What the engine is made of; see ``pack.sources``."""
+    return pack.sources("_host/engine_main.py")
 
 
 def build(parts: t.Mapping[str, bytes]) -> bytes:
     """The zip application's bytes, the same for the same sources."""
-    base = _PACKAGE.replace(".", "/")
-    entries = {f"{base}/{name}": data for name, data in parts.items()}
-    entries["__main__.py"] = _MAIN.format(package=_PACKAGE).encode("ascii")
-    for name in list(entries):
-        parent = os.path.dirname(name)
-        while parent:
-            entries.setdefault(f"{parent}/__init__.py", b"")
-            parent = os.path.dirname(parent)
-    out = io.BytesIO()
-    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as bundle:
-        for name in sorted(entries):
-            info = zipfile.ZipInfo(name, _EPOCH)
-            info.compress_type = zipfile.ZIP_DEFLATED
-            info.external_attr = 0o644 << 16
-            bundle.writestr(info, entries[name])
-    return out.getvalue()
+    return pack.build(parts, _MAIN)
 
 
 def install(home: Home) -> str:
@@ -91,9 +50,7 @@ def engine_path(home: Home, digest: str) -> str:
 def command(home: Home, digest: str) -> list[str]:
     """How an engine is run: isolated from the environment, and leaving no compiled files behind."""
     return [
-        sys.executable or "/usr/bin/python3",
-        "-I",
-        "-B",
+        *pack.interpreter(),
         engine_path(home, digest),
         "run",
         "--state-dir",
@@ -129,23 +86,21 @@ def unit_name(home: Home) -> str:
     return f"chainops-turn@{home.instance}.service"
 
 
-def _quoted(argument: str) -> str:
-    if any(ord(c) < 32 or c == '"' or c == "\\" for c in argument):
-        raise InputError(f"{argument!r} can't stand in a unit file; use another path")
-    return '"' + argument.replace("%", "%%").replace("$", "$$") + '"'
+def install_unit(service: Systemd, home: Home, digest: str, paths: t.Iterable[str]) -> bool:
+    """The template and this instance's drop-in, enabled. True when something was changed.
 
-
-def install_unit(service: Systemd, home: Home, digest: str) -> bool:
-    """The template and this instance's drop-in, enabled. True when something was changed."""
+    ``paths``: what the engine works on. After a reboot it must not look at a mount point before what belongs there is mounted.
+    """
     target = "multi-user.target" if service.scope == "system" else "default.target"
     name = unit_name(home)
-    argv = " ".join(_quoted(argument) for argument in command(home, digest))
+    mounts = " ".join(pack.quoted(path).replace("$$", "$") for path in sorted({home.root, *paths}))
+    argv = " ".join(pack.quoted(argument) for argument in command(home, digest))
     wanted = {
         os.path.join(service.unit_dir, "chainops-turn@.service"): (
             TEMPLATE.format(needs_help=engine_main.NEEDS_HELP, target=target)
         ),
         os.path.join(service.unit_dir, f"{name}.d", "instance.conf"): (
-            f"[Unit]\nBefore={service.name}\n\n[Service]\nExecStart=\nExecStart={argv}\n"
+            f"[Unit]\nBefore={service.name}\nRequiresMountsFor={mounts}\n\n[Service]\nExecStart=\nExecStart={argv}\n"
         ),
     }
     changed = False

@@ -3,28 +3,36 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The lock of one instance: a lease with a growing token.
 
-One host's answer is one vote; whoever holds a majority of the rollout's hosts holds the rollout. A lease that has expired is only
-taken over when no engine works under its token. A holder is a rollout and whoever runs it, together.
+One host's answer is one vote; whoever holds a majority of the instance's inventory hosts holds the rollout. A host lends a token
+to one run, once and for good, also after that run has given it back: so no two runs ever have a majority under the same token.
+A lease that has expired is only taken over when no engine works on the host. A holder is a rollout and the run that goes
+through it, together.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import fcntl
 import os
 import typing as t
 
 from .._core import canonical, files
 from .._core.clock import CLOCK, Clock
-from .._core.errors import Busy, InputError, IntegrityError
+from .._core.errors import Busy, InputError, IntegrityError, Refused
+from .._manifest import manifest
 from . import fence, procs
 from .paths import Home
 
 
 @dataclasses.dataclass(frozen=True)
 class Lease:
-    """Who holds a host. Times are seconds; ``mono`` and ``boot`` make it immune to a stepping clock within one boot."""
+    """Who holds a host. Times are seconds; ``mono`` and ``boot`` make it immune to a stepping clock within one boot.
+
+    ``holder`` is for people, ``run`` tells one run from another, ``about`` is what else is known of it. A lease that was given
+    back stays as ``released``: the host goes on to know whose its token was.
+    """
 
     rollout_id: str
     holder: str
@@ -34,6 +42,9 @@ class Lease:
     lease_seconds: float
     mono: float
     boot: str
+    run: str = ""
+    about: t.Mapping[str, t.Any] = dataclasses.field(default_factory=dict)
+    released: bool = False
 
     @property
     def expires(self) -> float:
@@ -46,8 +57,28 @@ class Lease:
             return bool(now["mono"] - self.mono >= self.lease_seconds)
         return bool(now["wall"] >= self.expires)
 
+    def words(self) -> str:
+        return f"rollout {self.rollout_id}, held by {self.holder} under token {self.token}"
+
     def as_dict(self) -> dict[str, t.Any]:
         return {**dataclasses.asdict(self), "expires": self.expires}
+
+
+@dataclasses.dataclass(frozen=True)
+class Asking:
+    """Who asks, for what. ``token`` 0: the next one. ``over``: tokens of holders known to be dead. ``breaks``: one to break."""
+
+    rollout_id: str
+    holder: str
+    run: str
+    about: t.Mapping[str, t.Any] = dataclasses.field(default_factory=dict)
+    token: int = 0
+    lease_seconds: float = 900.0
+    over: t.Sequence[int] = ()
+    breaks: int = 0
+
+    def owns(self, lease: Lease) -> bool:
+        return (lease.rollout_id, lease.run) == (self.rollout_id, self.run)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,55 +97,60 @@ def now(clock: Clock = CLOCK) -> dict[str, t.Any]:
 
 
 def decide_held(
-    current: Lease | None,
-    *,
-    rollout_id: str,
-    holder: str,
-    token: int,
-    lease_seconds: float,
-    break_it: bool,
-    highest: int,
-    working: str | None,
-    moment: t.Mapping[str, t.Any],
+    current: Lease | None, asking: Asking, *, highest: int, working: str | None, moment: t.Mapping[str, t.Any]
 ) -> Decision:
-    """Pure. ``highest``: the fence. ``working``: the turn an engine works on under the current token, if any."""
-    floor = max(highest, current.token if current else 0)
-    mine = current is not None and (current.rollout_id, current.holder) == (rollout_id, holder)
+    """Pure. ``highest``: the fence. ``working``: the turn an engine works on, if any."""
+    floor, token = max(highest, current.token if current else 0), asking.token
     if token and token < floor:
         return Decision(False, current, f"token {token} is older than {floor}, which this host has seen", False)
-    fresh = Lease(rollout_id, holder, 0, moment["wall"], moment["wall"], lease_seconds, moment["mono"], moment["boot"])
-    if current is not None and mine:
+    fresh = Lease(
+        asking.rollout_id,
+        asking.holder,
+        0,
+        moment["wall"],
+        moment["wall"],
+        asking.lease_seconds,
+        moment["mono"],
+        moment["boot"],
+        asking.run,
+        dict(asking.about),
+    )
+    if current is not None and asking.owns(current):
         kept = max(token, current.token)
         if kept < highest:
             return Decision(False, current, f"token {kept} is older than {highest}, which this host has seen", False)
-        again = dataclasses.replace(fresh, token=kept, acquired=current.acquired)
-        return Decision(True, again, "renewed", kept != current.token)
-    if token and token == floor and current is not None:
-        return Decision(False, current, f"token {token} belongs to rollout {current.rollout_id}, held by {current.holder}", False)
-    # On a host whose lock is free, the highest token seen may come back: the rollout that owns it renews what it had here.
+        acquired = moment["wall"] if current.released else current.acquired
+        again = dataclasses.replace(fresh, token=kept, acquired=acquired)
+        late = not current.released and current.expired(moment)
+        reason = "taken again" if current.released else "renewed after it had expired" if late else "renewed"
+        return Decision(True, again, reason, kept != current.token or current.released)
+    if token and token == floor:
+        whose = f"was lent to {current.words()}" if current and current.token == floor else "has been seen here"
+        return Decision(False, current, f"token {token} {whose}; a token is lent once", False)
     taken = dataclasses.replace(fresh, token=token or floor + 1)
-    if current is None:
+    if current is None or current.released:
         return Decision(True, taken, "it was free", True)
-    who = f"rollout {current.rollout_id}, held by {current.holder} under token {current.token}"
-    if break_it:
+    who = current.words()
+    if asking.breaks == current.token:
         return Decision(True, taken, f"broken: it was {who}", True, broke=current)
-    if not current.expired(moment):
+    gone = "its process is gone" if current.token in asking.over else "its lease has expired"
+    if current.token not in asking.over and not current.expired(moment):
         return Decision(False, current, f"{who}; its lease runs on", False)
     if working is not None:
-        return Decision(False, current, f"{who}; its lease has expired but the engine works on turn {working}", False)
-    return Decision(True, taken, f"the lease of {who} had expired", True)
+        return Decision(False, current, f"{who}; {gone} but the engine works on turn {working}", False)
+    return Decision(True, taken, f"taken over from {who}: {gone}", True)
 
 
-def decide_released(current: Lease | None, *, rollout_id: str, holder: str, break_it: bool) -> Decision:
-    """Pure. Only the holder releases; with ``break_it`` anybody does, and it is recorded."""
-    if current is None:
-        return Decision(True, None, "it was free", False)
-    if (current.rollout_id, current.holder) == (rollout_id, holder):
-        return Decision(True, None, "released", True)
-    who = f"rollout {current.rollout_id}, held by {current.holder} under token {current.token}"
-    if break_it:
-        return Decision(True, None, f"broken: it was {who}", True, broke=current)
-    return Decision(False, current, f"{who}; only its holder releases it", False)
+def decide_released(current: Lease | None, asking: Asking) -> Decision:
+    """Pure. Only the holder releases; with its token in ``breaks`` anybody does, and it is recorded."""
+    if current is None or current.released:
+        return Decision(True, current, "it was free", False)
+    given = dataclasses.replace(current, released=True)
+    if asking.owns(current):
+        return Decision(True, given, "released", True)
+    if asking.breaks == current.token:
+        return Decision(True, given, f"broken: it was {current.words()}", True, broke=current)
+    return Decision(False, current, f"{current.words()}; only its holder releases it", False)
 
 
 def read(path: str) -> Lease | None:
@@ -123,10 +159,13 @@ def read(path: str) -> Lease | None:
     if raw is None:
         return None
     document = canonical.loads(raw, f"lock {path}")
+    known = {field.name for field in dataclasses.fields(Lease)}
     try:
-        return Lease(**{field.name: document[field.name] for field in dataclasses.fields(Lease)})
-    except (KeyError, TypeError) as exc:
-        raise IntegrityError(f"lock {path} is not a lease: {exc}; break it deliberately", path=path) from exc
+        lease = Lease(**{name: value for name, value in document.items() if name in known})
+    except (AttributeError, TypeError) as exc:
+        raise IntegrityError(f"lock {path} is not a lease: {exc}; find out who wrote it, then remove it", path=path) from exc
+    # Written before runs had names: then a holder was one.
+    return lease if lease.run else dataclasses.replace(lease, run=lease.holder)
 
 
 def write(path: str, lease: Lease) -> None:
@@ -154,99 +193,133 @@ def engine_at_work(home: Home) -> dict[str, t.Any] | None:
         return {"turn_id": "unknown", "token": 0, "pid": 0}
 
 
+def held(path: str) -> Lease | None:
+    """The lease that is in force, or has only expired; None for one that was given back."""
+    lease = read(path)
+    return None if lease is None or lease.released else lease
+
+
+@contextlib.contextmanager
+def _writable(home: Home) -> t.Iterator[None]:
+    """What the file system can't do, said: a lock that can't be written is not held."""
+    try:
+        yield
+    except OSError as exc:
+        hints = {errno.ENOSPC: "make room", errno.EDQUOT: "make room", errno.EROFS: "mount it writable"}
+        raise Refused(
+            f"the lock of {home.instance} can't be kept in {home.root}: {exc.strerror or exc}; it is not held. "
+            f"{hints.get(exc.errno or 0, 'Mend that').capitalize()} and run again",
+            path=home.root,
+            errno=exc.errno,
+        ) from exc
+
+
 @contextlib.contextmanager
 def exclusive(home: Home, timeout: float = 10.0, clock: Clock = CLOCK) -> t.Iterator[None]:
     """Be alone with the instance's lock and fence for a moment. Raises Busy after ``timeout`` seconds."""
-    files.make_dir(home.root)
     until = clock.monotonic() + timeout
     while True:
-        held = files.locked(home.at("mutex"), what=f"instance {home.instance}")
-        try:
-            held.__enter__()
-            break
-        except Busy:
-            if clock.monotonic() >= until:
-                raise
-            clock.sleep(0.02)
+        with _writable(home):
+            files.make_dir(home.root)
+            alone = files.locked(home.at("mutex"), what=f"instance {home.instance}")
+            try:
+                alone.__enter__()
+                break
+            except Busy:
+                if clock.monotonic() >= until:
+                    raise
+        clock.sleep(0.02)
     try:
         yield
     finally:
-        held.__exit__(None, None, None)
+        alone.__exit__(None, None, None)
 
 
-def hold(
-    home: Home,
-    *,
-    rollout_id: str,
-    holder: str,
-    token: int = 0,
-    lease_seconds: float = 900.0,
-    break_it: bool = False,
-    dry: bool = False,
-    clock: Clock = CLOCK,
-) -> tuple[Lease | None, Decision]:
+def hold(home: Home, asking: Asking, *, dry: bool = False, clock: Clock = CLOCK) -> tuple[Lease | None, Decision]:
     """Ask for the lock; returns what was there before and the decision. ``dry``: decide, write nothing."""
-    if not rollout_id or not holder:
-        raise InputError("a lock needs a rollout_id and a holder")
-    if lease_seconds <= 0:
-        raise InputError(f"lease_seconds must be above 0, not {lease_seconds:g}")
+    if not asking.rollout_id or not asking.holder or not asking.run:
+        raise InputError("a lock needs a rollout_id, a holder and a run")
+    if asking.lease_seconds <= 0:
+        raise InputError(f"lease_seconds must be above 0, not {asking.lease_seconds:g}")
     # The files are replaced whole, so a look needs no lock; and a look leaves nothing behind.
     with contextlib.nullcontext() if dry else exclusive(home, clock=clock):
         current = read(home.lock)
         engine = engine_at_work(home)
         decision = decide_held(
             current,
-            rollout_id=rollout_id,
-            holder=holder,
-            token=token,
-            lease_seconds=lease_seconds,
-            break_it=break_it,
+            asking,
             highest=fence.highest(home.fence),
             working=engine["turn_id"] if engine else None,
             moment=now(clock),
         )
         if decision.granted and decision.lease is not None and not dry:
-            fence.admit(home.fence, decision.lease.token)
-            write(home.lock, decision.lease)
-            _record(home, decision, rollout_id, holder, clock)
+            with _writable(home):
+                # What is broken is on record before it is: a record that can't be written breaks nothing.
+                _record(home, decision, asking, clock)
+                fence.admit(home.fence, decision.lease.token)
+                write(home.lock, decision.lease)
         return current, decision
 
 
-def release(
-    home: Home, *, rollout_id: str, holder: str, break_it: bool = False, dry: bool = False, clock: Clock = CLOCK
-) -> tuple[Lease | None, Decision]:
-    """Give the lock back; the fence stays."""
+def release(home: Home, asking: Asking, *, dry: bool = False, clock: Clock = CLOCK) -> tuple[Lease | None, Decision]:
+    """Give the lock back; the fence stays, and whose its token was."""
     if not os.path.isdir(home.root):
-        return None, decide_released(None, rollout_id=rollout_id, holder=holder, break_it=break_it)
+        return None, decide_released(None, asking)
     with contextlib.nullcontext() if dry else exclusive(home, clock=clock):
         current = read(home.lock)
-        decision = decide_released(current, rollout_id=rollout_id, holder=holder, break_it=break_it)
-        if decision.changed and not dry:
-            os.unlink(home.lock)
-            files.fsync_dir(home.root)
-            _record(home, decision, rollout_id, holder, clock)
+        decision = decide_released(current, asking)
+        if decision.changed and decision.lease is not None and not dry:
+            with _writable(home):
+                _record(home, decision, asking, clock)
+                write(home.lock, decision.lease)
         return current, decision
 
 
 def renew(home: Home, token: int, clock: Clock = CLOCK) -> None:
     """Push the expiry of the lease under this token; nothing happens when the lock is another's. The caller is ``exclusive``."""
-    current = read(home.lock)
+    current = held(home.lock)
     if current is not None and current.token == token:
         moment = now(clock)
         write(home.lock, dataclasses.replace(current, renewed=moment["wall"], mono=moment["mono"], boot=moment["boot"]))
 
 
-def _record(home: Home, decision: Decision, rollout_id: str, holder: str, clock: Clock) -> None:
+def use(home: Home, token: int, *, dry: bool = False, clock: Clock = CLOCK) -> None:
+    """Before anything is changed under a rollout's token: refuse an old one, remember a new one, renew the lease under it.
+
+    Raises Refused for a token lower than one seen, and when that can't be written down. ``dry``: refuse only. 0 is no rollout's
+    token: somebody works by hand, and nothing is looked at.
+    """
+    if token == 0:
+        return
+    if dry:
+        fence.require(home.fence, token)
+        return
+    with exclusive(home, clock=clock), _writable(home):
+        fence.admit(home.fence, token)
+        renew(home, token, clock)
+
+
+def _record(home: Home, decision: Decision, asking: Asking, clock: Clock) -> None:
     """Who took, gave or broke what, one line each; renewals aren't worth a line."""
     if not decision.changed:
         return
+    token = decision.lease.token if decision.lease else None
+    if decision.broke is not None:
+        entry = {
+            "rollout_id": asking.rollout_id,
+            "turn_id": f"lock-{decision.broke.token}",
+            "holder": asking.holder,
+            "token": token,
+        }
+        broke = {name: value for name, value in decision.broke.as_dict().items() if name not in ("mono", "boot", "about")}
+        manifest.append(home.manifest, {**entry, "kind": "lock_broken", "instance": home.instance, "broke": broke})
     files.make_dir(home.evidence)
     line = {
         "at": clock.stamp(),
-        "rollout_id": rollout_id,
-        "holder": holder,
+        "rollout_id": asking.rollout_id,
+        "holder": asking.holder,
         "what": decision.reason,
-        "token": decision.lease.token if decision.lease else None,
+        "token": token,
         "broke": decision.broke.as_dict() if decision.broke else None,
     }
     handle = os.open(os.path.join(home.evidence, "lock.jsonl"), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)

@@ -10,8 +10,9 @@ import typing as t
 
 from .._chain.registry import adapter as chain_adapter
 from .._core import journal
+from .._core.clock import CLOCK, Clock
 from .._core.errors import ChainopsError
-from . import control, engine_main, fence, forecast, lock, past, release, service, turn
+from . import aftermath, control, engine_main, fence, forecast, lock, past, release, service, turn
 from .paths import Home
 
 T = t.TypeVar("T")
@@ -24,11 +25,11 @@ def look(
     *,
     chain: str,
     data_dir: str | None = None,
-    target: str | None = None,
+    target: t.Sequence[str] = (),
     limit: int = 10,
     migrations: t.Sequence[str] = (),
 ) -> dict[str, t.Any]:
-    """Everything ``validator_upgrade_info`` returns. ``target``: digest of the release a rollout goes to.
+    """Everything ``validator_upgrade_info`` returns. ``target``: digests of the release a rollout goes to, one an architecture.
 
     ``migrations``: ids of what an upgrade would run, for the predicted stop window.
     """
@@ -48,7 +49,7 @@ def look(
     running["level"] = attempt(lambda: chain_adapter(chain).storage_level(data_dir), None) if data_dir else None
     turns = [found for name in home.turns()[:limit] if (found := attempt(lambda: control.outcome(home, name), None))]  # noqa: B023
     open_id = engine_main.open_turn(home)
-    lease = attempt(lambda: lock.read(home.lock), None)
+    lease = attempt(lambda: lock.held(home.lock), None)
     opened = attempt(lambda: _open_row(home, open_id), {"id": open_id}) if open_id else None
     window = forecast.predict(attempt(lambda: past.results(home, 2 * forecast.TURNS), []), migrations=migrations)
     return {
@@ -57,7 +58,8 @@ def look(
         "open_turn": opened,
         "predicted_stop_window": {**window, "words": forecast.words(window)},
         "fence": attempt(lambda: fence.highest(home.fence), 0),
-        "lock": lease.as_dict() if lease else {},
+        "lock": {**lease.as_dict(), "expired": lease.expired(lock.now())} if lease else {},
+        "unrecorded": attempt(lambda: aftermath.unrecorded(home), None),
         "guarded": node.guarded(),
         "status": status(home.instance, running, turns, opened, target),
         "problems": problems,
@@ -69,7 +71,7 @@ def status(
     running: t.Mapping[str, t.Any],
     turns: t.Sequence[t.Mapping[str, t.Any]],
     opened: t.Mapping[str, t.Any] | None,
-    target: str | None,
+    target: t.Sequence[str] = (),
 ) -> dict[str, t.Any]:
     """Pure: the host in one row. What runs decides between old and new; a turn only says how it came about."""
     last = turns[0] if turns else None
@@ -89,13 +91,20 @@ def status(
         row["state"] = "needs help"
     elif running.get("pid") is None or row["release"] is None:
         row["state"] = "unknown"
-    elif target is not None and running.get("sha256") == target:
+    elif running.get("sha256") in target:
         row["state"] = "new"
-    elif last is not None and last["outcome"] == turn.PUT_BACK and (target is None or last["new"]["sha256"] == target):
+    elif last is not None and last["outcome"] == turn.PUT_BACK and (not target or last["new"]["sha256"] in target):
         row["state"] = "put back"
     else:
-        row["state"] = "old" if target is not None else "unknown"
+        row["state"] = "old" if target else "unknown"
     return row
+
+
+def settle(home: Home, timeout: float, *, clock: Clock = CLOCK, interval: float = 0.5) -> None:
+    """Wait, at most ``timeout`` seconds, until no engine works here any more. Starts none: that takes the rollout's lease."""
+    until = clock.monotonic() + timeout
+    while lock.engine_at_work(home) is not None and clock.monotonic() < until:
+        clock.sleep(min(interval, max(0.01, until - clock.monotonic())))
 
 
 def _running(node: service.Service, home: Home, link: str) -> dict[str, t.Any]:
@@ -117,5 +126,6 @@ def _open_row(home: Home, turn_id: str) -> dict[str, t.Any]:
         "step": last.get("name"),
         "way": last.get("way"),
         "since": last.get("at"),
+        "noted": turn.notes(records, str(last.get("name")), str(last.get("way"))),
         "engine": lock.engine_at_work(home) is not None,
     }

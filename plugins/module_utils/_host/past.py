@@ -55,7 +55,7 @@ def finished(home: Home) -> set[str]:
         rollout = str(entry.fields.get("rollout_id") or "")
         if entry.kind == "finish":
             done.add(rollout)
-        else:
+        elif entry.kind != "lock_broken":
             done.discard(rollout)
     return done
 

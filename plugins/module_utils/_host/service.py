@@ -40,6 +40,7 @@ class State:
     ended: str | None  # how the last main process ended: exited, killed, dumped
     status: int | None
     text: str
+    forced: bool = False  # the manager ran out of patience and killed what was left of it
 
 
 class Service(t.Protocol):
@@ -124,11 +125,14 @@ class Systemd:
         self.home = home
         self.scope = scope
         self._clock = clock
+        self.lingers: str | None = None
         if scope == "system":
             self.unit_dir, runtime = "/etc/systemd/system", "/run"
         else:
+            user = pwd.getpwuid(os.getuid())
             runtime = os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}"
-            self.unit_dir = os.path.join(pwd.getpwuid(os.getuid()).pw_dir, ".config", "systemd", "user")
+            self.unit_dir = os.path.join(user.pw_dir, ".config", "systemd", "user")
+            self.lingers = f"/var/lib/systemd/linger/{user.pw_name}"
             os.environ.setdefault("XDG_RUNTIME_DIR", runtime)
         self.permit = os.path.join(runtime, "chainops", home.instance, "permit")
         # Drop-ins are applied in the order of their names, and the guard's word must be the last.
@@ -145,7 +149,7 @@ class Systemd:
         return {key: value for key, dummy, value in pairs}
 
     def state(self) -> State:
-        shown = self.show("MainPID", "ActiveState", "SubState", "ExecMainCode", "ExecMainStatus")
+        shown = self.show("MainPID", "ActiveState", "SubState", "ExecMainCode", "ExecMainStatus", "Result")
         pid = int(shown.get("MainPID") or 0) or None
         active = shown.get("ActiveState", "")
         code = {"1": "exited", "2": "killed", "3": "dumped"}.get(shown.get("ExecMainCode", ""))
@@ -156,6 +160,7 @@ class Systemd:
             ended=code,
             status=int(shown.get("ExecMainStatus") or 0),
             text=f"{active} ({shown.get('SubState', '')})",
+            forced=shown.get("Result") in ("timeout", "watchdog", "oom-kill"),
         )
 
     def problems(self) -> list[str]:
@@ -165,6 +170,11 @@ class Systemd:
         found = []
         if shown.get("UnitFileState") in ("masked", "masked-runtime"):
             found.append(f"unit {self.name} is masked")
+        if self.lingers is not None and not os.path.exists(self.lingers):
+            found.append(
+                f"the user manager that runs unit {self.name} ends with its user's last session, and with it the node and the "
+                f"engine: loginctl enable-linger {os.path.basename(self.lingers)}"
+            )
         if self._other_triggers():
             found.append(
                 f"unit {self.name} has a triggering condition of its own (ConditionX=|...), which would open the guard; "
@@ -374,7 +384,8 @@ def make(spec: t.Mapping[str, t.Any], home: Home) -> Service:
 def stop(service: Service, name: str, timeout: float, *, kill: bool, clock: Clock = CLOCK) -> dict[str, t.Any]:
     """Ask the node to stop and wait until it has, whole.
 
-    Returns ``{"pid", "killed", "clean", "seconds", "ended", "status"}``. Raises WaitTimeout when it is still there after
+    Returns ``{"pid", "killed", "clean", "seconds", "ended", "status"}``; ``killed`` also where its manager killed what the main
+    process left behind. Raises WaitTimeout when it is still there after
     ``timeout`` seconds; it is only ever killed when ``kill`` says so, and that is reported.
     """
     start = clock.monotonic()
@@ -401,6 +412,7 @@ def stop(service: Service, name: str, timeout: float, *, kill: bool, clock: Cloc
         if clock.monotonic() >= until + 10.0:
             raise WaitTimeout(f"{service.name} ended but its unit is {state.text}", pid=pid)
         clock.sleep(POLL)
+    killed = killed or (pid is not None and state.forced)
     wanted = state.ended in (None, "exited") or (state.ended == "killed" and state.status == int(number(name)))
     return {
         "pid": pid,

@@ -11,11 +11,13 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import dataclasses
+import datetime
 import os
 import shutil
 import typing as t
 import urllib.parse
 
+from .._chain import handover
 from .._chain.protocol import ChainAdapter, NodeClient
 from .._chain.registry import adapter as chain_adapter
 from .._core import canonical, files
@@ -39,6 +41,12 @@ PEER_TIMEOUT = 2.0
 FAST, SLOW = 0.05, 0.5
 #: Seconds between two starts of an old release that dies.
 AGAIN = 5.0
+#: A watch says how far it is every so many seconds, and not more than so often: the journal's space is for undoing.
+REPORT, REPORTS = 5.0, 30
+#: Seconds that other nodes may take to hear of what this one has accepted.
+HANDOVER = 30.0
+#: Seconds for which a drain receipt stands where nobody on the gateway watches the drain, and by which clocks may differ.
+RECEIPT_AGE, SKEW = 120.0, 10.0
 #: The hot copy is brought up to date until sealing is predicted to take no longer than this (seconds), or it doesn't get better.
 FREEZE_GOAL = 0.3
 
@@ -136,11 +144,16 @@ class HostEffects:
         mark = watermark.combine(live, watermark.recorded(self.home.root, self.address), address=self.address or "")
         return None if mark is None else watermark.record(self.home.root, mark)
 
-    def _alone(self) -> None:
-        """Raises Refused while a process uses the data directory: two nodes on one key would sign twice."""
-        holder = self.adapter.lock_holder(self.data_dir)
-        if holder is not None:
-            raise Refused(f"{self.data_dir} is in use by pid {holder}; nothing may touch it or be started on it", pid=holder)
+    def _alone(self, patience: float = 0.0) -> None:
+        """Raises Refused while a process uses the data directory: two nodes on one key would sign twice.
+
+        ``patience``: seconds that a process which the node left behind gets to go, too.
+        """
+        until = self.clock.monotonic() + patience
+        while (holder := self.adapter.lock_holder(self.data_dir)) is not None:
+            if self.clock.monotonic() >= until:
+                raise Refused(f"{self.data_dir} is in use by pid {holder}; nothing may touch it or be started on it", pid=holder)
+            self.clock.sleep(FAST)
 
     # -- forward --------------------------------------------------------------------------------------------------------
 
@@ -276,6 +289,7 @@ class HostEffects:
             problems.append("no drain receipt: drain the host first, or say require_drain=false where no gateway leads to it")
         for receipt in receipts:
             problems.extend(drain_problems(receipt, self.home.instance, self.plan.turn_id, int(self.body["fence_token"])))
+            problems.extend(stale(receipt, self.clock.wall()))
         port = urllib.parse.urlsplit(str(self.body["api_url"])).port or 80
         clients = set(self.body.get("client_addresses") or ())
         until = self.clock.monotonic() + min(context.left(), 10.0)
@@ -287,7 +301,26 @@ class HostEffects:
             self.clock.sleep(FAST)
         if left:
             problems.append(f"clients are still connected to port {port} from {', '.join(left)}")
-        return {"drained": len(receipts), "connections": len(remote)}
+        facts = {"drained": len(receipts), "connections": len(remote)}
+        return {**facts, **self._check_handover(context, problems)} if receipts else facts
+
+    def _check_handover(self, context: Context, problems: list[str]) -> dict[str, t.Any]:
+        """What this node has accepted must be in a block or with another node: stopped with it, it could be spent twice."""
+        client, peers = self._client(), [self._client(url, PEER_TIMEOUT) for url in self._peers()]
+        if not peers:
+            return {}
+        until = self.clock.monotonic() + min(context.left(), HANDOVER)
+        try:
+            while left := handover.stranded(client, peers):
+                if self.clock.monotonic() >= until:
+                    named = ", ".join(left[:3]) + (", ..." if len(left) > 3 else "")
+                    problems.append(f"{len(left)} accepted transactions are in no block and with no other node: {named}")
+                    break
+                self.clock.sleep(SLOW)
+        finally:
+            for one in (client, *peers):
+                one.close()
+        return {"stranded": None if left is None else len(left)}
 
     def _check_space(self, context: Context, problems: list[str]) -> dict[str, t.Any]:
         """A migration's copy and a restore's tree may each be as large as the data; journals and results are small."""
@@ -387,7 +420,7 @@ class HostEffects:
         stopped = services.stop(
             self.service, layout.stop_signal, context.left(), kill=bool(self.body["policy"]["kill"]), clock=self.clock
         )
-        self._alone()
+        self._alone(context.left())
         return {**known, **stopped}
 
     def _do_freeze(self, context: Context) -> dict[str, t.Any]:
@@ -492,15 +525,18 @@ class HostEffects:
         """Start the node, unless it runs, with what it forgets while it is down made anew."""
         pid, mended = self.service.state().pid, None
         if pid is None:
-            self._alone()
+            self._alone(patience / 2)
             mended = self.adapter.mend(self.data_dir) if mend else None
             pid = self.service.start(patience)
         return {"pid": pid, "ticks": procs.start_ticks(pid), "mended": mended}
 
     def _do_probe(self, context: Context) -> dict[str, t.Any]:
+        return self._follow(context, turn.facts(context.records, "start"))
+
+    def _follow(self, context: Context, started: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+        """Wait until the new release follows the chain as the plan wants it."""
         check, stop = turn.facts(context.records, "check"), turn.facts(context.records, "stop")
         options = self.body["probe"]
-        started = turn.facts(context.records, "start")
         watch = Watch(self, context, stop, str(self.new["path"]), int(options["height_advance"]), started)
         wanted = watch.wanted(
             version=self.new.get("version"),
@@ -518,41 +554,71 @@ class HostEffects:
         return int(wanted) if wanted is not None else listed // 2 + 1 if listed else 0
 
     def _do_confirm(self, context: Context) -> dict[str, t.Any]:
-        """Wait for somebody's word. Silence is decided by policy, so that the host never hangs on a controller that is gone."""
+        """Wait for somebody's word. Silence is decided by policy, so that the host never hangs on a controller that is gone.
+
+        Whatever was said, only a release that follows the chain now is committed.
+        """
+        policy, started = self.body["confirm"], turn.facts(context.records, "start")
+        if context.in_doubt and self.service.state().pid is None:
+            # The host was rebooted, and its guard kept the node down.
+            started = self._start(context.left() / 2)
+        patience = max(0.0, float(policy["deadline"]) - context.spent)
+        context.note(seconds_left=round(patience, 1), on_silence=policy["on_silence"])
+        word = self._word(patience)
+        if word not in (None, "commit"):
+            raise Refused(f"somebody asked for the host to be put back: {word}")
+        why = None
+        if word is None:
+            why = f"nobody confirmed within {float(policy['deadline']):g} s, and silence means "
+            if policy["on_silence"] == "put_back":
+                raise WaitTimeout(f"{why}putting back")
+            why += "committing what follows the chain"
+        return {"confirmed": word is not None, "why": why, **self._follow(context, started)}
+
+    def _word(self, patience: float) -> str | None:
+        """What somebody said, or None. Raises Refused when the node dies meanwhile: its manager may not start it again."""
         path = self.home.turn(self.plan.turn_id).confirm
-        policy = self.body["confirm"]
-        until = self.clock.monotonic() + min(float(policy["deadline"]), context.left())
-        while self.clock.monotonic() < until:
+        until = self.clock.monotonic() + patience
+        while True:
             word = (files.read_or_none(path) or b"").strip()
-            if word == b"commit":
-                return {"confirmed": True}
             if word:
-                raise Refused(f"somebody asked for the host to be put back: {word.decode('utf-8', 'replace')[:200]}")
-            self.clock.sleep(FAST)
-        if policy["on_silence"] == "put_back":
-            raise WaitTimeout("nobody confirmed in time, and silence means putting back")
-        return {"confirmed": False}
+                return word.decode("utf-8", "replace")[:200]
+            if self.service.state().pid is None:
+                log = self.service.last_words()
+                said = f"; the last it said: {log[-1]}" if log else ""
+                raise Refused(f"the process went while somebody's word was waited for{said}", log=log)
+            left = until - self.clock.monotonic()
+            if left <= 0:
+                return None
+            self.clock.sleep(min(SLOW, left))
 
     def _do_commit(self, context: Context) -> dict[str, t.Any]:
         return self._let_go(context)
 
     def _let_go(self, context: Context) -> dict[str, t.Any]:
         """Take the guard away. A node that it kept down (the host rebooted after the last step) is started first."""
-        runs = self.service.state().pid is not None
-        if not runs:
+        self._up(context)
+        self.service.unguard()
+        # It may have died while the guard still kept its manager from bringing it back.
+        return {"runs": self._up(context)}
+
+    def _up(self, context: Context) -> bool:
+        if self.service.state().pid is None:
             with contextlib.suppress(ChainopsError):
                 self._start(context.left() / 2)
-                runs = True
-        self.service.unguard()
-        return {"runs": runs}
+                return True
+            return False
+        return True
 
     # -- back -----------------------------------------------------------------------------------------------------------
 
     def _undo_stop_new(self, context: Context) -> dict[str, t.Any]:
         """What the new release wrote is thrown away, so it may be killed when it doesn't stop; that is said."""
+        # A permit that the start could not take back would let anybody start what is half undone.
+        self.service.revoke()
         half = max(1.0, context.left() / 2)
         stopped = services.stop(self.service, self.adapter.layout.stop_signal, half, kill=True, clock=self.clock)
-        self._alone()
+        self._alone(context.left() / 2)
         mark = self._safe_mark()
         return {**stopped, "watermark": watermark.as_dict(mark) if mark else None}
 
@@ -578,9 +644,11 @@ class HostEffects:
         pid = started["pid"]
         watch = Watch(self, context, stop or check, str(self.old["path"]), 1, started if pid != was else {})
         wanted = watch.wanted(version=None, max_lag=10**9, min_peers=min(1, self._min_peers()))
+        # One that was asked to stop and was too slow may still go; as long as the guard is there, nobody else would see.
+        settle = self.plan.step("stop").deadline if pid == was and stop else 0.0
         found: dict[str, t.Any]
         try:
-            found = {**watch.until_followed(wanted, restarts=True), "follows": True}
+            found = {**watch.until_followed(wanted, restarts=True, settle=settle), "follows": True}
         except WaitTimeout as exc:
             found = {"follows": False, "why": str(exc.fields.get("last") or exc.message)}
         mark = self._mark()
@@ -641,15 +709,19 @@ class Watch:
             must_sign=must_sign,
         )
 
-    def until_followed(self, wanted: probe.Wanted, *, restarts: bool = False) -> dict[str, t.Any]:
+    def until_followed(self, wanted: probe.Wanted, *, restarts: bool = False, settle: float = 0.0) -> dict[str, t.Any]:
         """Facts when the node follows. Raises Refused when it can't any more, WaitTimeout (with ``last``) when time is up.
 
-        With ``restarts`` a node that died is started again: its unit, which may do so otherwise, is guarded.
+        With ``restarts`` a node that died is started again: its unit, which may do so otherwise, is guarded. ``settle``: seconds
+        to look on in any case, unless the node dies and is started again meanwhile.
         """
         start = again = self.clock.monotonic()
+        settled = start + settle
         answered = advancing = False
         last: probe.Verdict | None = None
         looks = 0
+        every = max(REPORT, self.context.left() / REPORTS)
+        report = start + every
         try:
             while True:
                 sample = self._look()
@@ -662,7 +734,11 @@ class Watch:
                     advancing = True
                     self.context.note(advancing=True, height=sample.status["height"])
                 verdict = last = probe.judge(wanted, sample)
-                if verdict.ok and sample.status is not None:
+                if self.clock.monotonic() >= report:
+                    report += every
+                    self._report(sample, verdict)
+                looked_on = self.clock.monotonic() >= settled or self.context.left(0.0) <= 0.0
+                if verdict.ok and sample.status is not None and looked_on:
                     return {
                         "height": sample.status["height"],
                         "network_height": probe.network_height(sample.peers),
@@ -678,7 +754,7 @@ class Watch:
                     words = "; ".join(verdict.fatal) + (f"; the last it said: {log[-1]}" if log else "")
                     raise Refused(words, problems=list(verdict.fatal), log=log)
                 if not sample.alive and self.clock.monotonic() >= again:
-                    again = self.clock.monotonic() + AGAIN
+                    again = settled = self.clock.monotonic() + AGAIN
                     with contextlib.suppress(ChainopsError):
                         self.started = self.host._start(self.context.left())
                 if self.context.left(0.0) <= 0.0:
@@ -690,6 +766,17 @@ class Watch:
         finally:
             self.pool.shutdown(wait=False)
             self.client.close()
+
+    def _report(self, sample: probe.Sample, verdict: probe.Verdict) -> None:
+        """How far it is, for whoever looks while it runs."""
+        self.context.note(
+            progress={
+                "height": sample.status["height"] if sample.status else None,
+                "network_height": probe.network_height(sample.peers),
+                "waits_for": [reason[:200] for reason in verdict.reasons[:5]],
+                "seconds_left": round(self.context.left(0.0), 1),
+            }
+        )
 
     def _look(self) -> probe.Sample:
         pid = self.host.service.state().pid
@@ -791,4 +878,21 @@ def drain_problems(receipt: t.Mapping[str, t.Any], instance: str, turn_id: str, 
         f"the drain receipt of gateway {receipt.get('gateway')!r} says {name} {receipt.get(name)!r}, not {value!r}"
         for name, value in wanted.items()
         if receipt.get(name) != value
+    ]
+
+
+def stale(receipt: t.Mapping[str, t.Any], now: float) -> list[str]:
+    """What is wrong with a receipt's age: past its lease, a gateway may have let clients in. ``now``: seconds since the epoch."""
+    looked = receipt.get("checked_at") or receipt.get("drained_at") or {}
+    lease = max(float(receipt.get("lease") or 0), RECEIPT_AGE)
+    try:
+        age = now - datetime.datetime.fromisoformat(str(looked["wall"]).replace("Z", "+00:00")).timestamp()
+    except (KeyError, TypeError, ValueError):
+        return [f"the drain receipt of gateway {receipt.get('gateway')!r} doesn't say when it was looked at"]
+    if -SKEW <= age <= lease:
+        return []
+    return [
+        f"the drain receipt of gateway {receipt.get('gateway')!r} is {age:.0f} s old, and stands for {lease:.0f} s: drain again"
+        if age > 0
+        else f"the drain receipt of gateway {receipt.get('gateway')!r} is of {-age:.0f} s from now: the clocks differ"
     ]

@@ -11,6 +11,7 @@ Records of a journal, in order of writing (every one carries ``mono``, ``wall`` 
 
     {"kind": "open", "plan_sha256": digest}                  the plan this journal belongs to; the first record
     {"kind": "session", "engine": sha256, "pid": int}        an engine began to work on this journal
+    {"kind": "unready", "error": {...}}                       it could not: the service or the data directory did not answer
     {"kind": "begin", "step": name, "way": "forward"|"undo"}  written before the effect
     {"kind": "note",  "step": name, "way": ..., "facts": {...}}  something to remember before the effect goes on
     {"kind": "done",  "step": name, "way": ..., "facts": {...}, "seconds": float}
@@ -73,6 +74,8 @@ SEQUENCES: t.Mapping[str, tuple[StepKind, ...]] = {
 }
 #: The whole-turn deadline counts from the beginning of this step; what comes before touches nothing.
 DEADLINE_FROM = "guard"
+#: Once the new release follows, waiting for somebody's word has its own deadline, and a commit is never turned back.
+PAST_DEADLINE = (_CONFIRM, _COMMIT)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -187,6 +190,8 @@ class History:
     past: dict[tuple[str, str], _Past] = dataclasses.field(default_factory=dict)
     back: str | None = None
     gave_up: dict[str, str] = dataclasses.field(default_factory=dict)
+    unready: int = 0  # in this session
+    unready_error: t.Mapping[str, t.Any] | None = None
     closed: str | None = None
     closed_reason: str | None = None
 
@@ -203,8 +208,12 @@ def history(records: t.Iterable[Record]) -> History:
     for record in records:
         kind = record.get("kind")
         if kind == "session":
+            seen.unready = 0
             for past in seen.past.values():
                 past.fails_now = 0
+        elif kind == "unready":
+            seen.unready += 1
+            seen.unready_error = record.get("error")
         elif kind in ("begin", "done", "fail"):
             past = seen.of(str(record["step"]), str(record["way"]))
             past.open = kind == "begin"
@@ -241,6 +250,8 @@ def next_action(plan: Plan, records: t.Iterable[Record], elapsed: float = 0.0) -
     seen = history(records)
     if seen.closed is not None:
         return Action("over", outcome=seen.closed, reason=seen.closed_reason)
+    if seen.unready >= MAX_UNDO_FAILS:
+        return Action("rest", reason=f"the engine could not take up the turn: {_words(seen.unready_error)}")
     return _go_on(plan, seen, elapsed) if seen.back is None else _go_back(plan, seen)
 
 
@@ -256,14 +267,15 @@ def _go_on(plan: Plan, seen: History, elapsed: float) -> Action:
             return Action("do", step.name, in_doubt=past.open)
         if past.fails:
             return Action("back", step.name, reason=f"{step.name}: {_words(past.error)}")
-        if elapsed >= plan.total:
+        if elapsed >= plan.total and step.kind not in PAST_DEADLINE:
             return Action("back", step.name, reason=f"{step.name}: the turn's {plan.total:g} s are over")
-        if past.begins >= MAX_BEGINS:
+        # Waiting is nobody's fault: however often it is interrupted, its own deadline ends it.
+        if past.begins >= MAX_BEGINS and step.kind is not _CONFIRM:
             return Action("back", step.name, reason=f"{step.name}: the engine died in it {past.begins} times")
         return Action("do", step.name, in_doubt=past.open)
     if seen.of(_COMMIT.name).facts.get("runs") is False:
         return Action("close", outcome=FAILED, reason="committed, but the new release doesn't run any more")
-    return Action("close", outcome=COMMITTED)
+    return Action("close", outcome=COMMITTED, reason=seen.of(_CONFIRM.name).facts.get("why"))
 
 
 def _go_back(plan: Plan, seen: History) -> Action:
@@ -321,12 +333,13 @@ def between(first: Record, last: Record) -> float:
     return max(0.0, float(last["wall"]) - float(first["wall"]))
 
 
-def elapsed(records: t.Sequence[Record], now: Record) -> float:
-    """Seconds since the turn began to touch the host; 0 while it hasn't. ``now``: ``{"mono", "wall", "boot"}``.
+def elapsed(records: t.Sequence[Record], now: Record, since: str = DEADLINE_FROM) -> float:
+    """Seconds since a step was first begun, by default the one from which on the turn touches the host; 0 while it wasn't.
 
-    Boot by boot, so that a clock that steps back can't stretch the deadline of a boot that is still going on.
+    ``now``: ``{"mono", "wall", "boot"}``. Boot by boot, so that a clock that steps back can't stretch the deadline of a boot
+    that is still going on.
     """
-    start = next((i for i, r in enumerate(records) if r.get("kind") == "begin" and r.get("step") == DEADLINE_FROM), None)
+    start = next((i for i, r in enumerate(records) if r.get("kind") == "begin" and r.get("step") == since), None)
     if start is None:
         return 0.0
     stamps = [*records[start:], now]
@@ -351,6 +364,7 @@ def result(plan: Plan, records: t.Sequence[Record]) -> dict[str, t.Any]:
         "outcome": outcome,
         "reason": seen.closed_reason or seen.back or action.reason,
         "touched": seen.begun(_STOP.name),
+        "confirmed": facts(records, _CONFIRM.name).get("confirmed"),
         "began": records[0].get("wall") if records else None,
         "ended": records[-1].get("wall") if seen.closed else None,
         "old": body.get("old"),
@@ -376,6 +390,7 @@ def result(plan: Plan, records: t.Sequence[Record]) -> dict[str, t.Any]:
             "before": facts(records, "freeze").get("watermark") or facts(records, "check").get("watermark"),
             "after": after.get("watermark"),
         },
+        "one_way": list(body.get("one_way") or ()),
         "old_trees": old_trees(records),
         "commit": facts(records, "commit") or None,
     }

@@ -21,8 +21,8 @@ from .._core.errors import InputError, IntegrityError, Refused
 FORMAT = "chainops.migration-manifest/1"
 NAME = "migration_manifest.json"
 START = "0" * 64
-#: ``finish`` ends a rollout: its rollback points are no longer needed.
-KINDS = ("upgrade", "rollback", "put_back", "finish")
+#: ``finish`` ends a rollout: its rollback points are no longer needed. ``lock_broken``: somebody took a lock from its holder.
+KINDS = ("upgrade", "rollback", "put_back", "finish", "lock_broken")
 _OWN = ("seq", "prev", "time", "kind", "hash")
 
 

@@ -33,3 +33,8 @@ ROOTS: Options = {
         },
     },
 }
+
+#: The token of a rollout's lease, for what may also be used outside a rollout. Doc fragment ``chainops.validator.fence``.
+FENCE: Options = {
+    "fence_token": {"type": "int", "default": 0, "no_log": False},
+}

@@ -3,46 +3,60 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Is the canary as good as the others? Pure statistics: samples in, verdict and numbers out.
 
-For each check, how far the canary lies from its baseline is estimated by the Hodges-Lehmann shift (the median of all pairwise
-differences) with its Mann-Whitney confidence interval: no assumption about distributions, and it works from few samples. Each
-host is first measured against its own past, where there is one, so that a host that was always different isn't punished. The
-interval is widened for samples that follow one another closely (lag-1 autocorrelation). Then:
+Every upgraded host is judged by itself. At each moment its sample is compared with the median of the baseline hosts' at the same
+moment, so what happens to everybody at once says nothing; and where there is a past, with how far apart the two were before the
+upgrade, so a host that was always different isn't punished. What is left are differences that lie around zero when nothing
+changed. Two questions are put to them (``sequential``):
 
-* pass: even the bad end of the interval is within tolerance (non-inferiority);
-* fail: even the good end is outside it;
-* inconclusive: everything else, and whatever can't be trusted: no data, gaps, NaN, two series for one host, stale series.
+* are they around more than what is allowed? Always valid: asked at every look, and the first yes is a failure.
+* are they around less than what is allowed? Asked at the end: yes is a pass, neither is inconclusive, and the test says how much
+  longer it would take at this pace.
 
-Looking again and again while soaking would sooner or later see a failure by chance: the error allowed for a failure is divided
-by the number of looks (Bonferroni).
+Where nobody can tell yet, or what there is can't be trusted (no data, gaps, NaN, two series for one host, stale series, a query
+that reaches back to before the restart, a counter compared by its face value), it is inconclusive, too.
 
-Sources: Hodges and Lehmann 1963; Hollander and Wolfe, Nonparametric Statistical Methods, chapter 4 (interval by normal
-approximation); Hamed and Rao 1998 (effective sample size under autocorrelation).
+What is within bounds now and won't be for long is looked for beside it: a trend which, going on, would leave what is allowed
+within ``horizon`` seconds fails as well (slow poison: leaks, falling peers, growing backlogs).
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import statistics
 import typing as t
 
+from . import sequential
+from .sequential import block_length, blocks
+
 PASS, FAIL, INCONCLUSIVE, NOT_APPLICABLE = "pass", "fail", "inconclusive", "not_applicable"
 LOWER, HIGHER, SAME = "lower", "higher", "same"
 MIN_SAMPLES = 5
-_MAX_SAMPLES = 240
+#: How likely a canary that is exactly as bad as allowed may fail, or pass; and one without any trend may show one.
+ALPHA_FAIL, ALPHA_PASS, ALPHA_TREND = 0.02, 0.05, 0.002
 
 Points = t.Sequence[t.Tuple[float, float]]
 
 
 @dataclasses.dataclass(frozen=True)
 class Check:
-    """``direction``: what is better. Allowed is the larger of ``tolerance`` (share of the baseline) and ``floor`` (its unit)."""
+    """``direction``: what is better. Allowed is the larger of ``tolerance`` (share of the baseline) and ``floor`` (its unit).
+
+    ``horizon``: seconds within which a trend must not lead out of what is allowed; 0: trends aren't looked for.
+    ``look_back``: seconds that each sample is made of (``rate(x[30s])``: 30). Neighbours that share data count as one, and
+    samples that reach back to before ``Evidence.start`` count as none.
+    ``detect``: it can only fail. For what nobody asked to be proven good.
+    """
 
     name: str
     query: str
     direction: str = LOWER
     tolerance: float = 0.2
     floor: float = 0.0
+    horizon: float = 3600.0
+    look_back: float = 0.0
+    detect: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,6 +90,10 @@ class Outcome:
     allowed: float | None = None
     samples: tuple[int, int] = (0, 0)
     needs: int | None = None  # about how many samples a host would settle it
+    seconds_more: float | None = None  # about how much longer that takes
+    p_worse: float | None = None  # always valid: at most so likely if it were within what is allowed
+    p_fine: float | None = None  # at most so likely if it were not
+    per_hour: float | None = None  # how much an hour it changes, the common trend taken off
 
     def as_dict(self) -> dict[str, t.Any]:
         return {**dataclasses.asdict(self), "samples": list(self.samples)}
@@ -103,129 +121,270 @@ def usable(series: t.Sequence[Points], start: float, end: float, step: float) ->
     return values, ""
 
 
-def quantile(tail: float) -> float:
-    """The standard normal's value that is exceeded with probability ``tail``."""
-    return statistics.NormalDist().inv_cdf(1 - tail)
+@dataclasses.dataclass(frozen=True)
+class _Compared:
+    """One canary host against its reference, ``length`` samples to a difference, so that they hang together no more.
+
+    ``apart``: seconds from one difference to the next. ``trending``: the single samples of the last two thirds. ``mean`` is of
+    all samples, and ``noise`` the standard deviation that they have without any change.
+    """
+
+    host: str
+    differences: list[float]
+    trending: list[float]
+    off: tuple[float, float, float]  # how far apart they were before: low, estimate, high
+    canary: float
+    reference: float
+    expected: float
+    apart: float
+    samples: tuple[int, int]
+    length: int
+    mean: float
+    noise: float
 
 
-def inflation(values: t.Sequence[float]) -> float:
-    """How many correlated samples are worth one independent one: (1+r)/(1-r), r the lag-1 autocorrelation, at least 1."""
-    n = len(values)
-    mean = math.fsum(values) / n if n else 0.0
-    spread = math.fsum((v - mean) ** 2 for v in values)
-    if n < 3 or spread == 0:
-        return 1.0
-    r = math.fsum((a - mean) * (b - mean) for a, b in zip(values, values[1:])) / spread
-    r = min(max(r, 0.0), 0.9)
-    return (1 + r) / (1 - r)
+def assess(check: Check, evidence: Evidence, *, looks: int = 1, final: bool = True) -> Outcome:
+    """The verdict on one check: of its worst host. ``looks``: how often trends are looked at; before the ``final`` one it can
+    only fail."""
+    worst = _assess(check, evidence, looks, final)
+    if not check.detect or worst.verdict != INCONCLUSIVE:
+        return worst
+    if worst.shift is None:
+        return dataclasses.replace(worst, verdict=NOT_APPLICABLE)
+    return dataclasses.replace(worst, verdict=PASS, seconds_more=None, reason=f"nothing speaks against it: {worst.reason}")
 
 
-def shift(canary: t.Sequence[float], baseline: t.Sequence[float], z: float, wider: float = 1.0) -> tuple[float, float, float]:
-    """(low, estimate, high) of canary minus baseline. The ends are infinite when there are too few samples for ``z``."""
-    differences = sorted(a - b for a in canary for b in baseline)
-    n, m = len(canary), len(baseline)
-    deviation = math.sqrt(n * m * (n + m + 1) / 12 * wider)
-    k = math.floor(n * m / 2 - z * deviation)
-    low, high = (differences[k], differences[n * m - 1 - k]) if k >= 0 else (-math.inf, math.inf)
-    return low, statistics.median(differences), high
-
-
-def assess(check: Check, evidence: Evidence, *, looks: int = 1, alpha: float = 0.05, final: bool = True) -> Outcome:
-    """The verdict on one check. ``looks``: how often it will be looked at in all; before the ``final`` one it can only fail."""
-
-    def unclear(reason: str) -> Outcome:
-        return Outcome(check.name, INCONCLUSIVE, reason)
-
+def _assess(check: Check, evidence: Evidence, looks: int, final: bool) -> Outcome:
     if evidence.problem:
-        return unclear(evidence.problem)
+        return Outcome(check.name, INCONCLUSIVE, evidence.problem)
     if not evidence.canary:
-        return unclear("no canary")
-    window = (evidence.start, evidence.end, evidence.step)
-    ours: list[list[float]] = []
-    names: list[str] = []
-    for host, series in sorted(evidence.canary.items()):
-        values, why = usable(series, *window)
-        if why:
-            return unclear(f"canary {host}: {why}")
-        ours.append(values)
-        names.append(host)
-    theirs: dict[str, list[float]] = {}
+        return Outcome(check.name, INCONCLUSIVE, "no canary")
+    theirs: dict[str, dict[int, float]] = {}
     excuses: list[str] = []
     for host, series in sorted(evidence.baseline.items()):
-        values, why = usable(series, *window)
+        values, why = _usable(check, series, evidence)
         if why:
             excuses.append(f"{host}: {why}")
         else:
             theirs[host] = values
     if len(excuses) > len(evidence.baseline) / 2:
-        return unclear(f"baseline: {'; '.join(excuses)}")
-    own = {host: middle for host in [*names, *theirs] if (middle := _middle(evidence.past.get(host, ()))) is not None}
-    if not theirs:
-        # Nobody left to compare with (the last wave): against its own past alone.
-        if any(name not in own for name in names):
-            return unclear("no baseline host, and no past of the canary's own")
-        reference = [v for name in names for v in _values(evidence.past[name])]
-        level = statistics.median(reference)
+        return Outcome(check.name, INCONCLUSIVE, f"baseline: {'; '.join(excuses)}")
+    found = [_one(check, evidence, host, theirs, len(evidence.canary), looks, final) for host in sorted(evidence.canary)]
+    order = (FAIL, INCONCLUSIVE, PASS)
+    return min(found, key=lambda one: (order.index(one.verdict), one.p_worse if one.p_worse is not None else 0.0))
+
+
+def _usable(check: Check, series: t.Sequence[Points], evidence: Evidence) -> tuple[dict[int, float], str]:
+    """(values by moment, why not)."""
+    start = evidence.start + check.look_back
+    if check.look_back and start > evidence.end - (MIN_SAMPLES - 1) * evidence.step:
+        reaches = f"each sample looks back {check.look_back:g} s, and only {evidence.end - evidence.start:.0f} s were watched"
+        return {}, f"{reaches}: watch longer, or use a shorter range"
+    _values, why = usable(series, start, evidence.end, evidence.step)
+    return ({}, why) if why else (_moments(series[0], start, evidence.end, evidence.step), "")
+
+
+def _moments(points: Points, start: float, end: float, step: float) -> dict[int, float]:
+    half = step / 2
+    return {round(at / step): v for at, v in points if math.isfinite(v) and start - half <= at <= end + half}
+
+
+def _compare(check: Check, evidence: Evidence, host: str, theirs: t.Mapping[str, dict[int, float]]) -> _Compared | str:
+    """Or why there is nothing to compare."""
+    mine, why = _usable(check, evidence.canary[host], evidence)
+    if why:
+        return f"canary {host}: {why}"
+    own = {name: past for name in (host, *theirs) if (past := _past(evidence.past.get(name, ()), evidence.step))}
+    before: list[float] = []
+    if theirs:
+        others = {name: values for name, values in theirs.items() if name in own} if host in own else {}
+        if len(others) * 2 > len(theirs):
+            theirs = others
+            before = _apart(own[host], [own[name] for name in others])
+            if len(before) < MIN_SAMPLES:
+                before = []
+        reference = [v for values in theirs.values() for v in values.values()]
     else:
-        reference = [v for values in theirs.values() for v in values]
-        level = statistics.median(reference)
-        if all(host in own for host in [*names, *theirs]):
-            # Every host's own past is taken off, and the baseline's put back on, so that the tolerance keeps its meaning.
-            common = statistics.median(own[host] for host in theirs)
-            ours = [[v - own[name] + common for v in values] for name, values in zip(names, ours)]
-            theirs = {host: [v - own[host] + common for v in values] for host, values in theirs.items()}
-            reference = [v for values in theirs.values() for v in values]
-    mine = [v for values in ours for v in values]
-    wider = max([inflation(values) for values in [*ours, *theirs.values()]] or [1.0])
-    allowed = max(check.tolerance * abs(level), check.floor)
-    mine_few, reference_few = _thin(mine), _thin(reference)
-    low, estimate, high = shift(mine_few, reference_few, quantile(alpha), wider)
-    fail_low, dummy, fail_high = shift(mine_few, reference_few, quantile(alpha / 5 / max(looks, 1)), wider)
-    worst = {LOWER: high, HIGHER: -low, SAME: max(high, -low)}[check.direction]
-    best = {LOWER: fail_low, HIGHER: -fail_high, SAME: max(fail_low, -fail_high)}[check.direction]
-    numbers: dict[str, t.Any] = {
-        "canary": statistics.median(mine),
-        "baseline": statistics.median(reference),
-        "shift": estimate,
-        "low": low if math.isfinite(low) else None,
-        "high": high if math.isfinite(high) else None,
-        "allowed": allowed,
-        "samples": (len(mine), len(reference)),
-    }
-    said = f"shift {estimate:+.4g} (from {low:+.4g} to {high:+.4g}), allowed {allowed:.4g}, {check.direction} is better"
-    if best > allowed:
-        return Outcome(check.name, FAIL, said, **numbers)
+        # Nobody left to compare with (the last wave): against its own past alone.
+        if host not in own:
+            return "no baseline host, and no past of the canary's own"
+        before = list(own[host].values())
+        reference = before
+    apart = _apart(mine, list(theirs.values()))
+    if len(apart) < MIN_SAMPLES:
+        return f"canary {host}: only {len(apart)} samples at moments of the baseline's, at least {MIN_SAMPLES} are needed"
+    noises = (
+        [before] if len(before) >= 8 else [_apart(theirs[name], [v for n, v in theirs.items() if n != name]) for name in theirs]
+    )
+    alone = len(theirs) == 1 and not before
+    if alone:
+        noises = [apart]  # which tells how samples hang together, but not how far they lie apart without any change
+    # Overlapping ranges are one sample; so are neighbours that hang together.
+    length = max(block_length(noises), math.ceil(check.look_back / evidence.step - 1e-9))
+    level = statistics.median(reference)
+    off = (0.0, 0.0, 0.0)
+    if before:
+        off = sequential.centre(
+            blocks(before, min(length, max(1, len(before) // MIN_SAMPLES))), sequential.quantile(ALPHA_FAIL / 2)
+        )
+        if not math.isfinite(off[0]):
+            off = (min(before), off[1], max(before))
+    few = blocks(apart, min(length, len(apart)))
+    spreads = [statistics.pstdev(noise) for noise in noises if len(noise) >= 8 and not alone]
+    return _Compared(
+        host,
+        few,
+        apart[len(apart) // 3 :],
+        off,
+        statistics.median(mine.values()),
+        level,
+        level + off[1] if theirs else off[1],
+        length * evidence.step,
+        (len(mine), len(reference)),
+        length,
+        statistics.fmean(apart),
+        max(spreads, default=math.inf),
+    )
+
+
+def _apart(mine: t.Mapping[int, float], others: t.Sequence[t.Mapping[int, float]]) -> list[float]:
+    """At each moment that most of them have: mine minus the others' median. Alone: mine."""
+    if not others:
+        return [v for _at, v in sorted(mine.items())]
+    found = []
+    for at, value in sorted(mine.items()):
+        seen = [one[at] for one in others if at in one]
+        if len(seen) * 2 > len(others):
+            found.append(value - statistics.median(seen))
+    return found
+
+
+def _past(series: t.Sequence[Points], step: float) -> dict[int, float]:
+    """Moments count from its own end, so that hosts' pasts can be laid side by side; empty when it is not to be used."""
+    if len(series) != 1 or len(series[0]) < MIN_SAMPLES:
+        return {}
+    values = {round(at / step): v for at, v in series[0] if math.isfinite(v)}
+    return values if len(values) >= max(MIN_SAMPLES, 0.9 * len(series[0])) else {}
+
+
+def _one(
+    check: Check,
+    evidence: Evidence,
+    host: str,
+    theirs: t.Mapping[str, dict[int, float]],
+    canaries: int,
+    looks: int,
+    final: bool,
+) -> Outcome:
+    seen = _compare(check, evidence, host, theirs)
+    if isinstance(seen, str):
+        return Outcome(check.name, INCONCLUSIVE, seen)
+    allowed = max(check.tolerance * abs(seen.expected), check.floor)
+    sides = {LOWER: (1,), HIGHER: (-1,), SAME: (1, -1)}[check.direction]
+    off_low, off, off_high = seen.off
+    # What the past leaves open counts for the canary when it is to fail, and against it when it is to pass.
+    for_it = {1: off_high, -1: off_low}
+    against = {1: off_low, -1: off_high}
+    # Samples that hang together leave few independent ones. Then a second test is asked as well, and each gets half.
+    spent = (2 if off_low != off_high else 1) * (2 if seen.length > 1 else 1)
+    tails = canaries * len(sides)
+    worse = max(
+        max(
+            sequential.evidence([side * (d - for_it[side]) - allowed for d in seen.differences]),
+            _far(seen, side * (seen.mean - for_it[side]) - allowed, max(looks, 1)),
+        )
+        for side in sides
+    )
+    fine = min(
+        max(
+            sequential.evidence([allowed - side * (d - against[side]) for d in seen.differences], 1),
+            _far(seen, allowed - side * (seen.mean - against[side]), 1),
+        )
+        for side in sides
+    )
+    need_worse, need_fine = math.log(spent * tails / ALPHA_FAIL), math.log(spent / ALPHA_PASS)
+    estimate = statistics.median(d - off for d in seen.differences)
+    steep = _trend(check, seen, sides, canaries * max(looks, 1), allowed)
+    failed = worse >= need_worse or bool(steep[0])
+    low, high = -math.inf, math.inf
+    said = f"shift {estimate:+.4g}, allowed {allowed:.4g}, {check.direction} is better"
+    if final or failed:
+        low, high = sequential.interval([d - off for d in seen.differences], ALPHA_PASS)
+        said = f"shift {estimate:+.4g} (from {low:+.4g} to {high:+.4g}), allowed {allowed:.4g}, {check.direction} is better"
+    if canaries > 1:
+        said = f"{host}: {said}"
+    outcome = functools.partial(
+        Outcome,
+        check.name,
+        canary=seen.canary,
+        baseline=seen.reference,
+        shift=estimate,
+        low=low if math.isfinite(low) else None,
+        high=high if math.isfinite(high) else None,
+        allowed=allowed,
+        samples=seen.samples,
+        p_worse=min(1.0, math.exp(-worse) * spent * tails),
+        p_fine=min(1.0, math.exp(-fine) * spent),
+        per_hour=steep[1],
+    )
+    if failed:
+        return outcome(FAIL, "; ".join(filter(None, (said, steep[0]))))
+    bad = max(side * estimate for side in sides)
+    more = _more(allowed - bad, need_worse if bad > allowed else need_fine, seen)
     if not final:
-        return Outcome(check.name, INCONCLUSIVE, f"still watching: {said}", **numbers)
-    if worst <= allowed:
-        return Outcome(check.name, PASS, said, **numbers)
-    return Outcome(check.name, INCONCLUSIVE, f"too close to tell: {said}", needs=_needs(check, numbers, len(mine)), **numbers)
+        return outcome(INCONCLUSIVE, f"still watching: {said}", seconds_more=more)
+    if fine >= need_fine:
+        return outcome(PASS, said)
+    needs = None if more is None else seen.samples[0] + math.ceil(more / evidence.step)
+    longer = "watching longer would hardly settle it" if more is None else f"about {more:.0f} s more would settle it"
+    return outcome(INCONCLUSIVE, f"too close to tell: {said}; {longer}", needs=needs, seconds_more=more)
 
 
-def _needs(check: Check, numbers: t.Mapping[str, t.Any], have: int) -> int | None:
-    """The interval narrows with the root of the samples: how many until it fits between the shift and what is allowed."""
-    if numbers["low"] is None or numbers["high"] is None:
-        return 2 * have
-    half = (numbers["high"] - numbers["low"]) / 2
-    bad = {LOWER: numbers["shift"], HIGHER: -numbers["shift"], SAME: abs(numbers["shift"])}[check.direction]
-    room = abs(numbers["allowed"] - bad)
-    return None if room <= 0 else min(math.ceil(have * max((half / room) ** 2, 1.1)), 1_000_000)
+def _far(seen: _Compared, room: float, looks: int) -> float:
+    """Minus the logarithm of Cantelli's bound (1928): how likely is a mean so far from the limit, when it has at most the
+    deviation of a single sample, whatever the distribution and however the samples hang together? 0 for independent samples,
+    which have a better test."""
+    if seen.length == 1 or room <= 0 or not math.isfinite(seen.noise):
+        return 0.0
+    return math.log1p((room / seen.noise) ** 2) - math.log(looks) if seen.noise > 0 else 100.0
 
 
-def _values(series: t.Sequence[Points]) -> list[float]:
-    return [v for points in series for dummy, v in points if math.isfinite(v)]
+def _more(room: float, need: float, seen: _Compared) -> float | None:
+    """Seconds until the evidence is enough, should the differences go on as they do; None when that is very long."""
+    middle = statistics.median(seen.differences)
+    scatter = statistics.median(abs(d - middle) for d in seen.differences) * 1.4826
+    # What one sample is worth: at most nearly one doubling, and for a small effect half its square (as for the normal).
+    pace = min(0.6, (room / scatter) ** 2 / 2) if scatter else 0.6 if room else 0.0
+    have = len(seen.differences)
+    wanted = math.inf if pace == 0 else (need + math.log(len(sequential.BETS))) / pace
+    return round(max(1, math.ceil(wanted) - have) * seen.apart, 1) if wanted <= 200 * have else None
 
 
-def _middle(series: t.Sequence[Points]) -> float | None:
-    values = _values(series)
-    return statistics.median(values) if len(series) == 1 and len(values) >= MIN_SAMPLES else None
-
-
-def _thin(values: list[float]) -> list[float]:
-    """At most 240, evenly taken: the pairs stay countable, and the interval gets wider, not narrower."""
-    if len(values) <= _MAX_SAMPLES:
-        return values
-    return [values[i * len(values) // _MAX_SAMPLES] for i in range(_MAX_SAMPLES)]
+def _trend(check: Check, seen: _Compared, sides: t.Sequence[int], looks: int, allowed: float) -> tuple[str, float | None]:
+    """(why it fails, change an hour). Only the last two thirds count, so that warming up after a start is no trend."""
+    if check.horizon <= 0 or len(seen.trending) < MIN_SAMPLES + 3:
+        return "", None
+    step = seen.apart / seen.length
+    tail = sequential.quantile(ALPHA_TREND / looks / len(sides))
+    low, estimate, high = sequential.slope(seen.trending, tail)
+    if seen.length > 1:
+        # Ranks know too little of samples that hang together; how far these wander without any change is known.
+        half = tail * seen.noise * math.sqrt(12 * seen.length / len(seen.trending) ** 3)
+        low, high = estimate - half, estimate + half
+    per_hour = estimate / step * 3600
+    # What goes on goes on in both halves.
+    middle = len(seen.trending) // 2
+    halves = [sequential.slope(half, 0.0)[1] for half in (seen.trending[:middle], seen.trending[middle:])]
+    for side in sides:
+        least = max(side * (low if side > 0 else high), 0.0) / step
+        if least * check.horizon > allowed and least > 0 and all(side * one > 0 for one in halves):
+            leaves = allowed / least
+            return (
+                f"it gets worse by {abs(per_hour):.4g} an hour; if that goes on, what is allowed is left in {leaves:.0f} s "
+                f"at the latest, looked ahead {check.horizon:.0f} s",
+                per_hour,
+            )
+    return "", per_hour
 
 
 def missed(
@@ -261,6 +420,8 @@ class Tip:
     height: int | None
     others: int | None  # the highest of the baseline's; None where there is none or it didn't answer
     agrees: bool | None
+    peers: int | None = None  # live ones
+    others_peers: float | None = None  # the median of the baseline's
 
 
 def follows(host: str, tips: t.Sequence[Tip], max_lag: int) -> Outcome:
@@ -283,6 +444,83 @@ def follows(host: str, tips: t.Sequence[Tip], max_lag: int) -> Outcome:
     if seen and seen[-1] > seen[0] and went == 0 and len(known) > 1 and seen[-1] - seen[0] > max_lag:
         return Outcome(name, FAIL, f"stands still at height {last.height} while the others went on to {seen[-1]}", **numbers)
     reason = "not enough looks" if len(known) < 2 else "no new block to follow" if went == 0 else "no other node to compare with"
+    return Outcome(name, INCONCLUSIVE, reason, **numbers)
+
+
+def keeps_peers(host: str, tips: t.Sequence[Tip]) -> Outcome:
+    """Whether a host is as connected as the others, look after look. It can only fail: where nobody tells, nothing is said."""
+    name = f"{host} keeps its peers"
+    known = [(tip.peers, tip.others_peers) for tip in tips if tip.peers is not None and tip.others_peers]
+    numbers: dict[str, t.Any] = {"samples": (len(known), 0)}
+    if len(known) < 2:
+        return Outcome(name, NOT_APPLICABLE, "its live peers, or the others', are not told", **numbers)
+    (first, _before), (last, others) = known[0], known[-1]
+    numbers.update(canary=float(last), baseline=others)
+    if all(mine * 2 < theirs for mine, theirs in known[-2:]):
+        return Outcome(name, FAIL, f"{last} live peers, the others have {others:g}", **numbers)
+    mine = [peers for peers, _theirs in known]
+    falls = all(a >= b for a, b in zip(mine, mine[1:])) and len(set(mine)) > 2
+    if falls and last <= first - 2 and others >= known[0][1]:
+        return Outcome(name, FAIL, f"its live peers fall: {', '.join(map(str, mine))}; the others keep {others:g}", **numbers)
+    return Outcome(name, PASS, f"{last} live peers, the others have {others:g}", **numbers)
+
+
+def late(made: t.Mapping[int, tuple[float, str | None]], addresses: t.Mapping[str, str]) -> list[Outcome]:
+    """Whether a host's own blocks come later than the others'. ``made``: time and proposer by height. It can only fail.
+
+    Late is more than twice the time that a block takes when somebody else makes it.
+    """
+    times = {h: (at - made[h - 1][0], (who or "").lower()) for h, (at, who) in made.items() if h - 1 in made and who}
+    outcomes = []
+    for host, address in sorted(addresses.items()):
+        name = f"blocks of {host} come in time"
+        mine = [took for _h, (took, who) in sorted(times.items()) if who == address.lower()]
+        theirs = [took for took, who in times.values() if who not in {a.lower() for a in addresses.values()}]
+        if len(mine) < MIN_SAMPLES or len(theirs) < MIN_SAMPLES:
+            outcomes.append(Outcome(name, NOT_APPLICABLE, f"it made {len(mine)} blocks, the others {len(theirs)}: too few"))
+            continue
+        usual = statistics.median(theirs)
+        numbers: dict[str, t.Any] = {
+            "canary": statistics.median(mine),
+            "baseline": usual,
+            "shift": statistics.median(mine) - usual,
+            "allowed": usual,
+            "samples": (len(mine), len(theirs)),
+        }
+        speaks = sequential.evidence([took - 2 * usual for took in mine])
+        reason = f"a block takes {numbers['canary']:.2f} s when it makes it, {usual:.2f} s when others do"
+        verdict_ = FAIL if speaks >= math.log(len(addresses) / ALPHA_FAIL) else PASS
+        outcomes.append(Outcome(name, verdict_, reason, **numbers))
+    return outcomes
+
+
+def spent(name: str, used: float | None, allowed: float, why: str = "") -> Outcome:
+    """An error budget of the whole rollout: what is used of it, in the query's unit; None could not be told, and why."""
+    if used is None or not math.isfinite(used):
+        return Outcome(name, INCONCLUSIVE, why or "no data", allowed=allowed)
+    share = f" ({100 * used / allowed:.0f} %)" if allowed else ""
+    reason = f"{used:.4g} of {allowed:.4g} used{share} since the rollout began"
+    return Outcome(name, PASS if used <= allowed else FAIL, reason, canary=used, allowed=allowed)
+
+
+def truthful(
+    host: str, exported: float | None, seen: t.Sequence[tuple[float, int]], at: float, slack: float, max_lag: int
+) -> Outcome:
+    """Whether an exporter tells the height that its node has. ``seen``: (seconds, height) as the node itself said; ``at`` is now.
+
+    ``slack``: seconds that what is exported may be old. An exporter that lies, or repeats itself, is no evidence of anything.
+    """
+    name = f"exporter of {host} tells what its node does"
+    if not seen:
+        return Outcome(name, NOT_APPLICABLE, "the node itself did not tell its height")
+    if exported is None or not math.isfinite(exported):
+        return Outcome(name, NOT_APPLICABLE, "it exports no height")
+    old = [height for when, height in seen if when <= at - slack] or [seen[0][1]]
+    least, most = max(old) - max_lag, max(height for _when, height in seen) + 1 + max_lag
+    numbers: dict[str, t.Any] = {"canary": exported, "baseline": float(seen[-1][1]), "samples": (len(seen), 0)}
+    if least <= exported <= most:
+        return Outcome(name, PASS, f"height {exported:.0f}, the node is at {seen[-1][1]}", **numbers)
+    reason = f"it says height {exported:.0f}, and the node itself {seen[-1][1]}: nothing it says can be trusted"
     return Outcome(name, INCONCLUSIVE, reason, **numbers)
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 import re
 import typing as t
 
@@ -21,6 +22,23 @@ from .readers import Alertmanager, Grafana, JsonDict, Loki, Prometheus, moment
 MAX_SELECTORS = 1000
 
 
+#: Seconds that an alert may need from Prometheus to Alertmanager.
+DELIVERY = 120.0
+OURS = "chainops.validator"
+
+
+@dataclasses.dataclass(frozen=True)
+class Value:
+    """A number that must be there, for each series of ``query``, and within bounds. ``max_rise``: above what it was before."""
+
+    name: str
+    query: str
+    min: float | None = None
+    max: float | None = None
+    max_rise: float | None = None
+    required: bool = False
+
+
 @dataclasses.dataclass(frozen=True)
 class Expectations:
     """What has to be there. ``max_scrape_age`` 0 means three times a target's own interval; seconds."""
@@ -28,6 +46,8 @@ class Expectations:
     jobs: tuple[str, ...] = ()
     rules: tuple[str, ...] = ()
     receivers: tuple[str, ...] = ()
+    data_sources: tuple[str, ...] = ()
+    values: tuple[Value, ...] = ()
     dashboards: tuple[str, ...] = ()
     streams: tuple[str, ...] = ()
     ignore_alerts: tuple[str, ...] = ("Watchdog",)
@@ -62,7 +82,7 @@ def _try(facts: JsonDict, what: str, look: t.Callable[[], t.Any]) -> t.Any:
     return facts[what]
 
 
-def ask_prometheus(api: Prometheus, wall: float, window: int) -> JsonDict:
+def ask_prometheus(api: Prometheus, wall: float, window: int, values: t.Iterable[Value] = ()) -> JsonDict:
     """Facts of one Prometheus. What couldn't be asked is None, with its reason under ``errors``."""
     facts: JsonDict = {"url": api.http.url(""), "up": True, "wall": wall}
     _try(facts, "ready", api.ready)
@@ -70,6 +90,12 @@ def ask_prometheus(api: Prometheus, wall: float, window: int) -> JsonDict:
         return {**facts, "up": False}
     for what in ("version", "targets", "rules", "alertmanagers", "alerts", "now"):
         _try(facts, what, getattr(api, what))
+    _try(facts, "samples", api.up)
+    facts["values"] = {}
+    for value in values:
+        read: JsonDict = {}
+        _try(read, "is", functools.partial(_numbers, api, value.query))
+        facts["values"][value.name] = {"is": read["is"], "why": (read.get("errors") or {}).get("is", "no data")}
     wanted = sorted({s for rule in facts["rules"] or [] for s in promql.selectors(str(rule.get("query", "")))})
     facts["selectors"] = {}
     for selector in wanted[:MAX_SELECTORS]:
@@ -79,12 +105,16 @@ def ask_prometheus(api: Prometheus, wall: float, window: int) -> JsonDict:
     return facts
 
 
+def _numbers(api: Prometheus, query: str) -> list[float]:
+    return [one.points[-1][1] for one in api.query(query)]
+
+
 def ask_alertmanager(api: Alertmanager) -> JsonDict:
     facts: JsonDict = {"url": api.http.url(""), "up": True}
     _try(facts, "ready", api.ready)
     if facts["ready"] is None:
         return {**facts, "up": False}
-    for what in ("version", "receivers", "silences", "alerts"):
+    for what in ("version", "config", "receivers", "silences", "alerts"):
         _try(facts, what, getattr(api, what))
     return facts
 
@@ -94,11 +124,12 @@ def ask_grafana(api: Grafana, token: bool, dashboards: t.Iterable[str]) -> JsonD
     health = _try(facts, "health", api.health)
     if health is None:
         return {**facts, "up": False}
-    facts["dashboards"] = {}
+    facts.update(dashboards={}, panels={}, token=token)
     for uid in dashboards:
         answer: JsonDict = {}
-        _try(answer, "has", functools.partial(api.has_dashboard, uid))
-        facts["dashboards"][uid] = answer["has"]
+        board = _try(answer, "has", functools.partial(api.dashboard, uid))
+        facts["dashboards"][uid] = None if "errors" in answer else board is not None
+        facts["panels"][uid] = panel_queries(board or {})
     if token:
         sources = _try(facts, "data_sources", api.data_sources) or []
         facts["data_source_health"] = {}
@@ -107,6 +138,32 @@ def ask_grafana(api: Grafana, token: bool, dashboards: t.Iterable[str]) -> JsonD
             _try(answer, "is", functools.partial(api.data_source_health, str(source.get("uid"))))
             facts["data_source_health"][str(source.get("name"))] = (answer["is"] or {}).get("status")
     return facts
+
+
+def panel_queries(board: t.Any) -> list[str]:
+    """The PromQL of a dashboard's panels, rows and all, with what its variables would fill in left open."""
+    if isinstance(board, list):
+        return [query for one in board for query in panel_queries(one)]
+    if not isinstance(board, dict):
+        return []
+    found = [query for key in ("panels", "rows", "targets") for query in panel_queries(board.get(key))]
+    expression = board.get("expr")
+    if isinstance(expression, str) and expression.strip():
+        open_ended = re.sub(r'[a-zA-Z_]\w*\s*(?:=~|!~|!=|=)\s*"[^"]*\$[^"]*"\s*,?', "", expression)
+        found.append(re.sub(r"\$\{?\w+\}?", "5m", open_ended))
+    return found
+
+
+def look_into_panels(facts: JsonDict, api: Prometheus, window: int) -> None:
+    """Which series that dashboards read exist: ``facts["panel_series"][uid]``, by selector; None could not be asked."""
+    facts["panel_series"] = {}
+    for uid, queries in facts.get("panels", {}).items():
+        wanted = sorted({s for query in queries for s in promql.selectors(query)})[:MAX_SELECTORS]
+        facts["panel_series"][uid] = {}
+        for selector in wanted:
+            answer: JsonDict = {}
+            _try(answer, "has", functools.partial(api.has, selector, window))
+            facts["panel_series"][uid][selector] = answer["has"]
 
 
 def ask_loki(api: Loki, streams: t.Iterable[str], window: int) -> JsonDict:
@@ -125,8 +182,10 @@ def ask_loki(api: Loki, streams: t.Iterable[str], window: int) -> JsonDict:
 # -- judging -------------------------------------------------------------------------------------------------------------
 
 
-def judge(services: t.Mapping[str, JsonDict], expect: Expectations) -> tuple[Finding, ...]:
-    """Every finding, in order of service."""
+def judge(
+    services: t.Mapping[str, JsonDict], expect: Expectations, baseline: t.Mapping[str, t.Any] | None = None
+) -> tuple[Finding, ...]:
+    """Every finding, in order of service. ``baseline``: for values that must not rise above what they were."""
     judges: dict[str, t.Callable[[JsonDict, Expectations], t.Iterator[Finding]]] = {
         "prometheus": _prometheus,
         "alertmanager": _alertmanager,
@@ -141,6 +200,9 @@ def judge(services: t.Mapping[str, JsonDict], expect: Expectations) -> tuple[Fin
             found.append(Finding(f"{name}:{'down' if down else 'unread:' + what}", name, text, True))
         if facts["up"]:
             found.extend(judges[name](facts, expect))
+    found.extend(_hidden(services, expect))
+    found.extend(_deaf(services))
+    found.extend(_values(services.get("prometheus", {}), expect, (baseline or {}).get("values") or {}))
     found.extend(_firing(firing(services, expect)))
     return tuple(found)
 
@@ -170,6 +232,88 @@ def firing(services: t.Mapping[str, JsonDict], expect: Expectations) -> list[Jso
     return sorted(result, key=lambda a: _key(a["labels"]))
 
 
+def _hidden(services: t.Mapping[str, JsonDict], expect: Expectations) -> t.Iterator[Finding]:
+    """Silences, not the rollout's own, under which an expected alert would say nothing about some target."""
+    prometheus = services.get("prometheus", {})
+    named = {str(rule.get("name")): rule for rule in prometheus.get("rules") or [] if rule.get("type") != "recording"}
+    targets = [t_.get("labels", {}) for t_ in prometheus.get("targets") or []]
+    places = [labels for labels in targets if not expect.jobs or labels.get("job") in expect.jobs] or [{}]
+    for silence in services.get("alertmanager", {}).get("silences") or []:
+        if silence.get("status", {}).get("state") != "active" or silence.get("createdBy") == OURS or _catches_all(silence):
+            continue
+        hidden = sorted(
+            {
+                name
+                for name in expect.rules
+                if name in named
+                for place in places
+                if _matches(silence, {**place, **(named[name].get("labels") or {}), "alertname": name})
+            }
+        )
+        if hidden:
+            who = f"{silence.get('createdBy', '?')}: {silence.get('comment', '')}"[:120]
+            text = f"a silence hides {', '.join(hidden)} until {silence.get('endsAt')} ({who})"
+            yield Finding(f"silence:{silence.get('id')}", "alertmanager", text, True)
+
+
+def _matches(silence: JsonDict, labels: t.Mapping[str, t.Any]) -> bool:
+    """As Alertmanager does: regular expressions are anchored, and a label that isn't there is empty."""
+    for matcher in silence.get("matchers", []):
+        value, wanted = str(labels.get(matcher.get("name"), "")), str(matcher.get("value", ""))
+        try:
+            same = bool(re.fullmatch(wanted, value)) if matcher.get("isRegex") else value == wanted
+        except re.error:
+            same = True  # Go knows expressions that we don't; it may match
+        if same is not bool(matcher.get("isEqual", True)):
+            return False
+    return True
+
+
+def _deaf(services: t.Mapping[str, JsonDict]) -> t.Iterator[Finding]:
+    """Alerts that have fired for a while, and that Alertmanager has not heard of."""
+    prometheus, heard = services.get("prometheus", {}), services.get("alertmanager", {}).get("alerts")
+    now = prometheus.get("now")
+    if heard is None or now is None:
+        return
+    for alert in prometheus.get("alerts") or []:
+        labels = alert.get("labels", {})
+        if alert.get("state") != "firing" or now - moment(str(alert.get("activeAt", "0001-"))) < DELIVERY:
+            continue
+        if not any(all(one.get("labels", {}).get(k) == v for k, v in labels.items()) for one in heard):
+            text = (
+                f"alert {labels.get('alertname')} has fired for more than {DELIVERY:.0f} s, and Alertmanager has not heard of it"
+            )
+            yield Finding("alertmanager:deaf", "alertmanager", text, True)
+            return
+
+
+def _values(facts: JsonDict, expect: Expectations, before: t.Mapping[str, t.Any]) -> t.Iterator[Finding]:
+    if not facts.get("up"):
+        return
+    for value in expect.values:
+        read = facts["values"][value.name]
+        numbers = [n for n in read["is"] or [] if not math.isnan(n)]
+        if not numbers:
+            yield Finding(f"value:{value.name}:none", "prometheus", f"{value.name}: {read['why']}", True)
+            continue
+        if value.max is not None and max(numbers) > value.max:
+            text = f"{value.name} is {max(numbers):g}, more than {value.max:g}"
+            yield Finding(f"value:{value.name}:max", "prometheus", text, value.required)
+        if value.min is not None and min(numbers) < value.min:
+            text = f"{value.name} is {min(numbers):g}, less than {value.min:g}"
+            yield Finding(f"value:{value.name}:min", "prometheus", text, value.required)
+        was = [n for n in before.get(value.name) or [] if isinstance(n, (int, float))]
+        if value.max_rise is not None and was and max(numbers) > max(was) + value.max_rise:
+            text = f"{value.name} is {max(numbers):g}, and was {max(was):g}: it may rise by {value.max_rise:g}"
+            yield Finding(f"value:{value.name}:rise", "prometheus", text, True)
+
+
+def values(services: t.Mapping[str, JsonDict]) -> JsonDict:
+    """The numbers that were asked for, by name; what is no number is left out."""
+    read = services.get("prometheus", {}).get("values") or {}
+    return {name: [n for n in one["is"] or [] if math.isfinite(n)] for name, one in read.items()}
+
+
 def _key(labels: t.Mapping[str, t.Any]) -> str:
     return ",".join(f"{k}={labels[k]}" for k in sorted(labels))
 
@@ -195,12 +339,15 @@ def _prometheus(facts: JsonDict, expect: Expectations) -> t.Iterator[Finding]:
     if targets is not None:
         if not targets:
             yield Finding("prometheus:no-targets", name, "it scrapes nothing: no active target", True)
+        stored = None if facts["samples"] is None else {_place(labels): value for labels, value in facts["samples"]}
         for target in targets:
-            yield from _target(target, now, expect)
+            yield from _target(target, now, expect, stored)
         jobs = {str(target.get("labels", {}).get("job", "")) for target in targets}
         for job in expect.jobs:
             if job not in jobs:
                 yield Finding(f"job:{job}", name, f"expected job {job!r} has no target; there are: {_list(jobs)}", True)
+    if rules == []:
+        yield Finding("prometheus:no-rules", name, "it has no rule: no alert can ever fire")
     if rules is not None:
         loaded = {str(rule.get("name", "")) for rule in rules}
         for rule_name in expect.rules:
@@ -214,7 +361,13 @@ def _prometheus(facts: JsonDict, expect: Expectations) -> t.Iterator[Finding]:
         yield Finding("prometheus:no-alertmanager", name, "it has no Alertmanager: alerts that fire reach nobody")
 
 
-def _target(target: JsonDict, now: float | None, expect: Expectations) -> t.Iterator[Finding]:
+def _place(labels: t.Mapping[str, t.Any]) -> tuple[str, str]:
+    return str(labels.get("job", "")), str(labels.get("instance", ""))
+
+
+def _target(
+    target: JsonDict, now: float | None, expect: Expectations, stored: t.Mapping[tuple[str, str], float] | None
+) -> t.Iterator[Finding]:
     labels = target.get("labels", {})
     job, instance = str(labels.get("job", "")), str(labels.get("instance", ""))
     where, required = f"target {instance} of job {job!r}", job in expect.jobs
@@ -227,6 +380,9 @@ def _target(target: JsonDict, now: float | None, expect: Expectations) -> t.Iter
     if now is not None and now - last > limit:
         text = f"{where} was last scraped {now - last:.0f} s ago, more than {limit:g} s"
         yield Finding(f"target:{job}:{instance}", "prometheus", text, required)
+    elif stored is not None and stored.get((job, instance)) != 1:
+        text = f"{where} is said to be up, but no scrape of it is in the database"
+        yield Finding(f"target:{job}:{instance}:unstored", "prometheus", text, required)
 
 
 def _seconds(text: str) -> float:
@@ -258,12 +414,31 @@ def _alertmanager(facts: JsonDict, expect: Expectations) -> t.Iterator[Finding]:
     for receiver in expect.receivers:
         if facts["receivers"] is not None and receiver not in facts["receivers"]:
             yield Finding(f"receiver:{receiver}", name, f"expected receiver {receiver!r} is not configured", True)
+        elif facts["config"] and receiver in mute_receivers(facts["config"]):
+            text = f"expected receiver {receiver!r} sends nothing anywhere: it has no integration"
+            yield Finding(f"receiver:{receiver}:mute", name, text, True)
+    if facts["receivers"] and facts["config"] and set(facts["receivers"]) <= set(mute_receivers(facts["config"])):
+        yield Finding("alertmanager:mute", name, "no receiver has any integration: alerts reach nobody")
     for silence in facts["silences"] or []:
         if silence.get("status", {}).get("state") == "active" and _catches_all(silence):
             who = f"{silence.get('createdBy', '?')}: {silence.get('comment', '')}"[:120]
             yield Finding(
                 f"silence:{silence.get('id')}", name, f"a silence hides every alert until {silence.get('endsAt')} ({who})"
             )
+
+
+def mute_receivers(config: str) -> list[str]:
+    """Receivers without any ``..._configs``, in the configuration as Alertmanager itself writes it."""
+    mute: list[str] = []
+    inside = False
+    for line in config.splitlines():
+        if line and line[0] not in " -":
+            inside = line.startswith("receivers:")
+        elif inside and (found := re.match(r"- name: *(.*?) *$", line)):
+            mute.append(found.group(1).strip("'\""))
+        elif inside and mute and re.match(r"  \w+_configs:", line):
+            mute[-1] = ""
+    return [name for name in mute if name]
 
 
 def _catches_all(silence: JsonDict) -> bool:
@@ -280,9 +455,24 @@ def _grafana(facts: JsonDict, expect: Expectations) -> t.Iterator[Finding]:
         if not there:
             why = "does not exist" if there is False else "could not be asked for (a token may be needed)"
             yield Finding(f"dashboard:{uid}", "grafana", f"expected dashboard {uid!r} {why}", True)
+        elif not facts["panels"][uid]:
+            yield Finding(f"dashboard:{uid}:empty", "grafana", f"expected dashboard {uid!r} has no panel that asks for anything")
+        series = facts.get("panel_series", {}).get(uid) or {}
+        gone = [selector for selector, has in series.items() if not has]
+        if gone:
+            text = f"dashboard {uid!r}: {len(gone)} of {len(series)} series that it shows don't exist: {', '.join(gone[:3])}"
+            yield Finding(f"dashboard:{uid}:series", "grafana", text + (" and others" if len(gone) > 3 else ""))
+    if not facts.get("token"):
+        yield Finding("grafana:no-token", "grafana", "without grafana_token nobody knows whether its data sources answer")
+    if facts.get("data_sources") == []:
+        yield Finding("grafana:no-data-sources", "grafana", "it has no data source: dashboards show nothing", True)
     for source, status in facts.get("data_source_health", {}).items():
         if status != "OK":
-            yield Finding(f"data-source:{source}", "grafana", f"data source {source!r} does not answer: {status or 'no status'}")
+            text = f"data source {source!r} does not answer: {status or 'no status'}"
+            yield Finding(f"data-source:{source}", "grafana", text, source in expect.data_sources)
+    for source in expect.data_sources:
+        if facts.get("token") and source not in facts.get("data_source_health", {}):
+            yield Finding(f"data-source:{source}:missing", "grafana", f"expected data source {source!r} does not exist", True)
 
 
 def _loki(facts: JsonDict, expect: Expectations) -> t.Iterator[Finding]:

@@ -1,13 +1,15 @@
 # Copyright (c) 2026 chainops.validator contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which series a PromQL expression reads: enough of the language to tell a rule that can't ever fire.
+"""Which series a PromQL expression reads, and how far back: enough of the language to tell a rule that can't ever fire, and a
+query whose samples are older than they look.
 
 Grammar: the query language of Prometheus 2.x (vector selectors, aggregations with ``by``/``without``, vector matching).
 """
 
 from __future__ import annotations
 
+import math
 import re
 import typing as t
 
@@ -73,6 +75,38 @@ def selectors(expression: str) -> tuple[str, ...]:
                 _add(found, text, [], calls)
         i += 1
     return tuple(sorted(found))
+
+
+_RANGE = re.compile(r"\[\s*((?:\d+(?:ms|[smhdwy]))+)\s*(?:\]|:)")
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0, "y": 31536000.0}
+_COUNTER = re.compile(r"\b([a-zA-Z_:][a-zA-Z0-9_:]*_(?:total|count|sum|bucket))\b(?!\s*\()")
+_SELECTED = re.compile(r"\s*(?:\{[^{}]*\})?\s*\[")
+
+
+def _bare(expression: str) -> str:
+    """Without strings, which may hold anything, and comments."""
+    return "".join(
+        '""' if m.lastgroup == "string" else "" if m.lastgroup == "comment" else m.group() for m in _TOKEN.finditer(expression)
+    )
+
+
+def seconds(text: str) -> float:
+    """A duration as Prometheus writes it: ``30s``, ``1m30s``. 0 for none."""
+    return math.fsum(float(n) * _UNITS[unit] for n, unit in re.findall(r"(\d+)(ms|[smhdwy])", text))
+
+
+def look_back(expression: str) -> float:
+    """Seconds of the longest range in it: how old data each of its samples may be made of. Subqueries add to what they hold."""
+    ranges = [seconds(m.group(1)) for m in _RANGE.finditer(_bare(expression))]
+    return math.fsum(ranges) if ":" in expression and len(ranges) > 1 else max(ranges, default=0.0)
+
+
+def raw_counters(expression: str) -> tuple[str, ...]:
+    """Counters that it takes at face value. A restart sets them to zero, so that they compare hosts' ages, not hosts."""
+    bare = _bare(expression)
+    labels = re.compile(r"\b(?:by|without|on|ignoring|group_left|group_right)\s*\([^()]*\)")
+    bare = labels.sub(" ", bare)
+    return tuple(sorted({m.group(1) for m in _COUNTER.finditer(bare) if not _SELECTED.match(bare, m.end())}))
 
 
 def _close(tokens: t.Sequence[tuple[str, str]], start: int, opening: str, closing: str) -> int:

@@ -39,6 +39,13 @@ def moment(text: str) -> float:
     return parsed.timestamp() + float(f"0.{digits or 0}")
 
 
+def _dicts(value: t.Any) -> list[JsonDict]:
+    """Raises TypeError for anything but a list of objects: what reads as one by accident must not."""
+    if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
+        raise TypeError(f"not a list of objects: {str(value)[:60]!r}")
+    return value
+
+
 class _Api:
     """What the four have in common."""
 
@@ -70,17 +77,17 @@ class Prometheus(_Api):
         return str(self._data("/status/buildinfo").get("version", ""))
 
     def targets(self) -> list[JsonDict]:
-        return list(self._data("/targets", {"state": "active"})["activeTargets"])
+        return _dicts(self._data("/targets", {"state": "active"})["activeTargets"])
 
     def rules(self) -> list[JsonDict]:
         """Every rule, with ``group``: recording rules have ``type: recording``."""
-        return [{**rule, "group": g["name"]} for g in self._data("/rules")["groups"] for rule in g["rules"]]
+        return [{**rule, "group": g["name"]} for g in _dicts(self._data("/rules")["groups"]) for rule in _dicts(g["rules"])]
 
     def alertmanagers(self) -> list[str]:
         return [str(a.get("url", "")) for a in self._data("/alertmanagers")["activeAlertmanagers"]]
 
     def alerts(self) -> list[JsonDict]:
-        return list(self._data("/alerts")["alerts"])
+        return _dicts(self._data("/alerts")["alerts"])
 
     def query(self, expression: str) -> tuple[Series, ...]:
         data = self._data("/query", {"query": expression})
@@ -101,6 +108,10 @@ class Prometheus(_Api):
     def now(self) -> float:
         return self.query("time()")[0].points[0][1]
 
+    def up(self) -> list[tuple[JsonDict, float]]:
+        """Labels and value of every ``up`` there is: what a scrape left in the database, not what the scraper says of itself."""
+        return [(dict(one.labels), one.points[-1][1]) for one in self.query("up")]
+
     def has(self, selector: str, seconds: int) -> bool:
         """Whether a selector had any sample in the last ``seconds``."""
         return bool(self.query(f"count(last_over_time({selector}[{int(seconds)}s]))"))
@@ -115,15 +126,19 @@ class Alertmanager(_Api):
     def version(self) -> str:
         return str(self.http.get_json("/api/v2/status").get("versionInfo", {}).get("version", ""))
 
+    def config(self) -> str:
+        """The configuration in force, as it writes it (YAML, without secrets); empty where it doesn't tell."""
+        return str((self.http.get_json("/api/v2/status").get("config") or {}).get("original", ""))
+
     def receivers(self) -> list[str]:
-        return [str(r["name"]) for r in self.http.get_json("/api/v2/receivers")]
+        return [str(r["name"]) for r in _dicts(self.http.get_json("/api/v2/receivers"))]
 
     def alerts(self) -> list[JsonDict]:
-        return list(self.http.get_json("/api/v2/alerts"))
+        return _dicts(self.http.get_json("/api/v2/alerts"))
 
     def silences(self) -> list[JsonDict]:
         """Those that are not expired."""
-        return [s for s in self.http.get_json("/api/v2/silences") if s.get("status", {}).get("state") != "expired"]
+        return [s for s in _dicts(self.http.get_json("/api/v2/silences")) if s.get("status", {}).get("state") != "expired"]
 
     def silence(self, body: JsonDict) -> str:
         """Create one (without ``id``) or replace one (with it); returns its id."""
@@ -143,13 +158,15 @@ class Grafana(_Api):
         return dict(self.http.get_json("/api/health"))
 
     def data_sources(self) -> list[JsonDict]:
-        return list(self.http.get_json("/api/datasources"))
+        return _dicts(self.http.get_json("/api/datasources"))
 
     def data_source_health(self, uid: str) -> JsonDict:
         return dict(expect(self.http.get(f"/api/datasources/uid/{uid}/health"), 200, 400, 500).json())
 
-    def has_dashboard(self, uid: str) -> bool:
-        return expect(self.http.get(f"/api/dashboards/uid/{uid}"), 200, 404).status == 200
+    def dashboard(self, uid: str) -> JsonDict | None:
+        """None when there is none."""
+        answer = expect(self.http.get(f"/api/dashboards/uid/{uid}"), 200, 404)
+        return dict(answer.json()["dashboard"]) if answer.status == 200 else None
 
 
 class Loki(_Api):

@@ -63,7 +63,7 @@ def complete(rollout: t.Mapping[str, t.Any]) -> JsonDict:
 
     Raises InputError for parts of another type than documented.
     """
-    for key in ("hosts", "drains", "canary", "events"):
+    for key in ("hosts", "drains", "canary", "silences", "events"):
         value = rollout.get(key)
         if value is not None and (not isinstance(value, list) or any(not isinstance(one, dict) for one in value)):
             raise InputError(f"rollout.{key} must be a list of dicts, not {str(value)[:60]!r}", key=key)

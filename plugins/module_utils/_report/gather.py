@@ -39,11 +39,13 @@ def gather(hosts: t.Mapping[str, Facts], seen: Facts, about: Facts) -> JsonDict:
     drains: list[JsonDict] = []
     power: list[JsonDict] = []
     canaries: list[JsonDict] = []
+    silences: list[JsonDict] = []
     for name, its in hosts.items():
         preflight: Facts = its.get("preflight_host") or {}
         turn = next((one for one in (turns.get(name) or {}).get("turns", ()) if one.get("id") == preflight.get("turn_id")), None)
         rows.append(_host(name, preflight, turn, turns.get(name), manifests.get(name), snapshots.get(name), waves))
         drains += _drains(its)
+        silences += [{**s, "host": name} for one in _results(its.get("announce_silenced")) for s in one.get("silences", ())]
         again: Facts = (its.get("preflight_again") or its.get("rollback_network") or {}).get("network") or {}
         if again and turn:
             power.append({"at": _began(turn), "offline_fraction": _offline(again, name)})
@@ -64,6 +66,7 @@ def gather(hosts: t.Mapping[str, Facts], seen: Facts, about: Facts) -> JsonDict:
         "hosts": rows,
         "drains": drains,
         "canary": canaries,
+        "silences": silences,
         "chain": chain,
     }
     rollout.setdefault("release", {})["sha256"] = approved[0] if len(approved) == 1 else None

@@ -251,11 +251,29 @@ footer { margin-top: 3rem; padding-top: .9rem; border-top: 1px solid var(--line)
 </section>
 
 <section>
+<h2>Silenced alerts</h2>
+{% if rollout.silences %}<div class="scroll"><table>
+<thead><tr><th>Host</th><th>State</th><th>What</th><th>From</th><th>Until, at the latest</th><th>For</th></tr></thead><tbody>
+{% for one in rollout.silences %}
+<tr><td class="fit">{{ one.host }}</td><td class="fit {{ 'good' if one.state == 'removed' else 'warn' }}">{{ one.state }}</td>
+<td class="mono">{{ one.matchers | join(', ') }}</td><td class="fit">{{ one.starts_at }}</td><td class="fit">{{ one.ends_at }}</td>
+<td>{{ one.comment }}</td></tr>
+{% endfor %}
+</tbody></table></div>
+{% else %}<p class="soft">No silence was made, or Alertmanager was left out.</p>{% endif %}
+</section>
+
+<section>
 <h2>Clients and the contract</h2>
 {% if rollout.load %}
 <dl class="facts">
 {% for key, value in rollout.load | dictsort if value is not mapping and value is not sequence or value is string %}<dt>{{ key | replace('_', ' ') }}</dt>
 <dd>{{ value }}</dd>{% endfor %}</dl>
+{% for kind in ['failures', 'slow_requests', 'double_spend_list'] if rollout.load[kind] %}
+<h3>{{ kind | replace('_', ' ') }}</h3>
+<ul>{% for one in rollout.load[kind] %}<li>{% for key, value in one | dictsort %}{{ key }} {{ value }}{{ ', ' if not loop.last }}{% endfor %}</li>
+{% endfor %}</ul>
+{% endfor %}
 {% else %}<p class="soft">No client load was watched.</p>{% endif %}
 {% if contract %}
 <p><strong class="{{ 'good' if contract.ok else 'bad' }}">{{ 'contract kept' if contract.ok else 'contract broken' }}</strong>:

@@ -4,6 +4,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Client load for the devnet: reads and signed transfers through the gateway, and an account of what became of each.
 
+Connections are kept. Long requests (``--long``) are reads whose own few bytes take seconds to arrive, so that the gateway and the
+node hold them all that time; so many are always under way. The node has no websockets, so none are opened.
+
 Open loop: requests start at their times whether or not earlier ones came back, as those of many independent clients would.
 Nothing is retried silently: a request that fails is counted as failed, even if the same transfer gets through later. At the end
 every block that was made meanwhile is read, and each accepted transfer must be in exactly one of them.
@@ -36,6 +39,7 @@ from refnode import tx as transactions
 MAX_SECONDS = 7200.0  # a forgotten client ends by itself
 MAX_RATE = 500.0
 INCLUSION_SECONDS = 30.0
+DROPS = 10  # bytes of a long request
 LISTED = 200  # failures kept in the summary; all of them are in --out
 
 
@@ -66,7 +70,8 @@ class Load:
         self.url = options.url.rstrip("/")
         self.stopping = asyncio.Event()
         self.requests = self.reads = self.writes = self.failed = self.slow = self.csrf_403 = 0
-        self.skipped_transfers = 0
+        self.skipped_transfers = self.longs = 0
+        self.slows: list[dict[str, t.Any]] = []
         self.latencies: list[float] = []
         self.failures: list[dict[str, t.Any]] = []
         self.by_status: collections.Counter[str] = collections.Counter()
@@ -105,16 +110,20 @@ class Load:
         *,
         accept: t.Collection[int] = (200,),
         headers: t.Mapping[str, str] | None = None,
+        trickle: float = 0.0,
     ) -> tuple[int | None, t.Any]:
-        """(status, JSON); status None when there was no answer. Counts and records."""
+        """(status, JSON); status None when there was no answer. Counts and records. ``trickle``: seconds that sending takes."""
         began, clock = time.time(), time.monotonic()
         self.requests += 1
-        kind = "read" if method == "GET" else "write"
+        kind = "long" if trickle else "read" if method == "GET" else "write"
+        sent: dict[str, t.Any] = {"json": body}
+        if trickle:
+            sent, headers = {"data": _drops(trickle)}, {"Content-Length": str(DROPS)}
         status: int | None = None
         value: t.Any = None
         error = ""
         try:
-            async with self.session.request(method, self.url + path, json=body, headers=headers) as answer:
+            async with self.session.request(method, self.url + path, headers=headers, **sent) as answer:
                 status = answer.status
                 text = await answer.text()
                 with contextlib.suppress(ValueError):
@@ -124,11 +133,14 @@ class Load:
         except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as exc:
             error = f"{type(exc).__name__}: {exc}"
         seconds = time.monotonic() - clock
-        self.latencies.append(seconds)
+        if not trickle:
+            self.latencies.append(seconds)
         self.by_status[str(status)] += 1
-        if seconds > self.options.slow:
+        if seconds > self.options.slow + trickle:
             self.slow += 1
-            self.note("slow", kind=kind, path=path, status=status, seconds=round(seconds, 3))
+            late = {"at": round(began, 3), "kind": kind, "path": path, "status": status, "seconds": round(seconds, 3)}
+            self.slows = [*self.slows, late][:LISTED]
+            self.note("slow", **late)
         if status == 403 and method == "POST":
             self.csrf_403 += 1
             self.note("csrf_403", path=path)
@@ -153,6 +165,11 @@ class Load:
             paths.append(f"/transaction/{self._random.choice(known)}")
         path = self._random.choice(paths)
         await self.call("GET", path, accept=(200, 404) if path.startswith("/transaction/") else (200,))
+
+    async def long(self) -> None:
+        while not self.stopping.is_set():
+            self.longs += 1
+            await self.call("GET", "/block/latest?summary=1", trickle=self.options.long_seconds)
 
     # -- transfers ----------------------------------------------------------------------------------------------------------
 
@@ -263,7 +280,11 @@ class Load:
             self.note("started", url=self.url, first_height=first)
             limit = min(self.options.duration or MAX_SECONDS, MAX_SECONDS)
             asyncio.get_running_loop().call_later(limit, self.stopping.set)
-            await asyncio.gather(self._pace(self.options.rate, self.read), self._pace(self.options.transfer_rate, self.transfer))
+            await asyncio.gather(
+                self._pace(self.options.rate, self.read),
+                self._pace(self.options.transfer_rate, self.transfer),
+                *(self.long() for dummy in range(self.options.long)),
+            )
             ended = time.time()
             found = await self._check(first)
             summary = self._summary(began, ended, first, found)
@@ -315,6 +336,7 @@ class Load:
             "requests": self.requests,
             "reads": self.reads,
             "writes": self.writes,
+            "long_requests": self.longs,
             "failed": self.failed,
             "slow": self.slow,
             "csrf_403": self.csrf_403,
@@ -332,7 +354,15 @@ class Load:
             "last_height": found["last_height"],
             "latency_seconds": {"p50": at(0.5), "p95": at(0.95), "p99": at(0.99), "max": round(ordered[-1], 4)},
             "failures": self.failures,
+            "slow_requests": self.slows,
         }
+
+
+async def _drops(seconds: float) -> t.AsyncIterator[bytes]:
+    """``DROPS`` bytes, evenly."""
+    for dummy in range(DROPS):
+        await asyncio.sleep(seconds / DROPS)
+        yield b" "
 
 
 def _read_key(options: argparse.Namespace) -> str:
@@ -368,6 +398,8 @@ def main(argv: t.Sequence[str] | None = None) -> int:
     parser.add_argument("--skip-accounts", type=int, default=0, help="leave the first N accounts to others (voters, say)")
     parser.add_argument("--rate", type=float, default=20.0, help="reads a second")
     parser.add_argument("--transfer-rate", type=float, default=2.0, help="transfers a second")
+    parser.add_argument("--long", type=int, default=0, help="long requests under way all the time")
+    parser.add_argument("--long-seconds", type=float, default=3.0, help="how long each of them takes")
     parser.add_argument("--duration", type=float, default=0.0, help="seconds; 0: until SIGTERM or SIGINT")
     parser.add_argument("--timeout", type=float, default=15.0, help="seconds a client waits for an answer")
     parser.add_argument("--slow", type=float, default=2.0, help="seconds from which an answer is called slow")
@@ -379,8 +411,9 @@ def main(argv: t.Sequence[str] | None = None) -> int:
     if (
         not (0 <= options.rate <= MAX_RATE and 0 <= options.transfer_rate <= MAX_RATE)
         or options.rate + options.transfer_rate == 0
+        or not (0 <= options.long <= MAX_RATE and 0 < options.long_seconds <= options.timeout / 2)
     ):
-        parser.error(f"rates must be from 0 to {MAX_RATE:g} a second, and not both 0")
+        parser.error(f"rates must be from 0 to {MAX_RATE:g} a second, and not both 0; long requests take up to half of --timeout")
     try:
         return asyncio.run(_main(options))
     except (RuntimeError, OSError, ValueError, KeyError) as exc:

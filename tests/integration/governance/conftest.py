@@ -162,10 +162,8 @@ def play(tmp_path: pathlib.Path) -> Tasks:
         }
         book = tmp_path / "play.yml"
         book.write_text(json.dumps([{"hosts": "localhost", "gather_facts": False, "tasks": [*listed, keep]}]))
-        parents = [str(COLLECTION.parents[2]), os.environ.get("ANSIBLE_COLLECTIONS_PATH", "")]
         environment = {
             **os.environ,
-            "ANSIBLE_COLLECTIONS_PATH": os.pathsep.join(filter(None, parents)),
             "ANSIBLE_LOCALHOST_WARNING": "false",
             "ANSIBLE_PYTHON_INTERPRETER": sys.executable,
         }

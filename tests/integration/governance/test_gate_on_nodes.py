@@ -8,13 +8,9 @@ from __future__ import annotations
 import pathlib
 import typing as t
 
-import pytest
-
 from ansible_collections.chainops.validator.plugins.module_utils._chain import registry
 from ansible_collections.chainops.validator.plugins.module_utils._governance import proof as proving
 from ansible_collections.chainops.validator.tests.integration.governance.conftest import API_KEY, Network, Tasks
-
-pytestmark = pytest.mark.integration
 
 SHA = "ab" * 32
 PREFIX = "chainops.validator.governance_"

@@ -48,6 +48,39 @@ backend ws
   server b 127.0.0.1:{b}
 """
 
+NGINX = """
+daemon off;
+worker_processes 2;
+pid {folder}/nginx.pid;
+error_log {folder}/error.log;
+events {{ worker_connections 1024; }}
+http {{
+  access_log off;
+  {scratch}
+  include {folder}/conf.d/*.conf;
+  map $http_upgrade $connection_header {{ default upgrade; '' ''; }}
+  server {{
+    listen 127.0.0.1:{port};
+    proxy_http_version 1.1;
+    proxy_set_header Connection $connection_header;
+    proxy_next_upstream error timeout;
+    location /ws {{ proxy_pass http://ws; }}
+    location / {{ proxy_pass http://api; }}
+  }}
+}}
+"""
+
+UPSTREAMS = """\
+# Clients' requests.
+upstream api {{
+    least_conn;
+    server 127.0.0.1:{a}  weight=7;
+    server 127.0.0.1:{b};   # the other one
+    keepalive 16;
+}}
+upstream ws {{ server 127.0.0.1:{a} ; server 127.0.0.1:{b} ; }}
+"""
+
 
 def program(name: str) -> str:
     found = shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin:/usr/bin")
@@ -105,7 +138,13 @@ class Node:
             def handle_error(self, *args: t.Any) -> None:
                 pass
 
-        self.server = Server(("127.0.0.1", port), Handler)
+        self._make: t.Callable[[int], Server] = lambda number: Server(("127.0.0.1", number), Handler)
+        self.port = port
+        self.open()
+
+    def open(self) -> None:
+        """Serve, at the same port as before."""
+        self.server = self._make(self.port)
         self.port = int(self.server.server_address[1])
         threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
 
@@ -114,7 +153,29 @@ class Node:
         self.server.server_close()
 
 
-class Gateway:
+class Running:
+    """A gateway's process, what clients see of it, and the nodes behind it."""
+
+    process: subprocess.Popen[bytes]
+    port: int
+    nodes: dict[str, Node]
+
+    def get(self, path: str, timeout: float = 20) -> int:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=timeout) as answer:
+            return int(answer.status)
+
+    def close(self) -> None:
+        self.process.terminate()
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        for node in self.nodes.values():
+            node.close()
+
+
+class Gateway(Running):
     def __init__(self, folder: pathlib.Path) -> None:
         self.folder = folder
         self.nodes = {"a": Node(), "b": Node()}
@@ -125,28 +186,38 @@ class Gateway:
         )
         self.log = (folder / "haproxy.log").open("wb")
         self.process = subprocess.Popen(
-            [program("haproxy"), "-W", "-f", str(folder / "haproxy.cfg")], stdout=self.log, stderr=subprocess.STDOUT
+            [program("haproxy"), "-W", *self.options(folder), "-f", str(folder / "haproxy.cfg")],
+            stdout=self.log,
+            stderr=subprocess.STDOUT,
         )
         until(lambda: self.get("/") == 200, "haproxy answers")
         time.sleep(0.3)
 
-    def get(self, path: str, timeout: float = 20) -> int:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=timeout) as answer:
-            return int(answer.status)
+    def options(self, folder: pathlib.Path) -> list[str]:
+        return []
 
     def reload(self) -> None:
         self.process.send_signal(signal.SIGUSR2)
 
     def close(self) -> None:
-        self.process.terminate()
-        try:
-            self.process.wait(10)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        super().close()
         self.log.close()
-        for node in self.nodes.values():
-            node.close()
+
+
+class MasteredGateway(Gateway):
+    """Its master has a socket, as in Debian's unit."""
+
+    def options(self, folder: pathlib.Path) -> list[str]:
+        return ["-S", f"{folder}/master.sock"]
+
+
+@pytest.fixture
+def mastered(tmp_path: pathlib.Path) -> t.Iterator[Gateway]:
+    running = MasteredGateway(tmp_path)
+    try:
+        yield running
+    finally:
+        running.close()
 
 
 @pytest.fixture
@@ -158,11 +229,46 @@ def gateway(tmp_path: pathlib.Path) -> t.Iterator[Gateway]:
         running.close()
 
 
+class NginxGateway(Running):
+    """The same two nodes behind nginx."""
+
+    def __init__(self, folder: pathlib.Path) -> None:
+        self.folder = folder
+        self.nodes = {"a": Node(), "b": Node()}
+        self.port = free_port()
+        self.main, self.upstreams = folder / "nginx.conf", folder / "conf.d" / "upstreams.conf"
+        self.config = str(self.main)
+        self.upstreams.parent.mkdir()
+        kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+        scratch = " ".join(f"{kind}_temp_path {folder}/{kind};" for kind in kinds)
+        self.main.write_text(NGINX.format(folder=folder, port=self.port, scratch=scratch))
+        self.upstreams.write_text(UPSTREAMS.format(**{n: s.port for n, s in self.nodes.items()}))
+        self.upstreams.chmod(0o640)
+        self.process = subprocess.Popen([program("nginx"), "-c", self.config])
+        until(lambda: self.get("/") == 200, "nginx answers")
+
+    def server(self, name: str) -> str:
+        return f"127.0.0.1:{self.nodes[name].port}"
+
+    def reload(self) -> None:
+        self.process.send_signal(signal.SIGHUP)
+
+
+@pytest.fixture
+def nginx(tmp_path: pathlib.Path) -> t.Iterator[NginxGateway]:
+    tmp_path.chmod(0o755)
+    running = NginxGateway(tmp_path)
+    try:
+        yield running
+    finally:
+        running.close()
+
+
 @pytest.fixture
 def ansible() -> t.Callable[..., dict[str, t.Any]]:
     """Run a module as Ansible would on a target: its own process, options as JSON; returns what it printed."""
     modules = pathlib.Path(__file__).parents[3] / "plugins" / "modules"
-    roots = os.pathsep.join([str(pathlib.Path(__file__).parents[6]), *sys.path])
+    roots = os.pathsep.join(sys.path)
 
     def call(name: str, _check: bool = False, _env: dict[str, str] | None = None, **options: t.Any) -> dict[str, t.Any]:
         arguments = {"ANSIBLE_MODULE_ARGS": {**options, "_ansible_check_mode": _check, "_ansible_diff": True}}
@@ -250,7 +356,10 @@ class Monitoring:
             PROMETHEUS.format(folder=folder, targets=targets, alertmanager=ports["alertmanager"])
         )
         (folder / "rules.yml").write_text(RULES)
-        (folder / "alertmanager.yml").write_text("route: {receiver: operators}\nreceivers: [{name: operators}]\n")
+        (folder / "alertmanager.yml").write_text(
+            "route: {receiver: operators}\n"
+            "receivers: [{name: operators, webhook_configs: [{url: 'http://127.0.0.1:9/'}]}, {name: nobody-listens}]\n"
+        )
         self.log = (folder / "monitoring.log").open("wb")
         self.processes = {
             "prometheus": self._start(

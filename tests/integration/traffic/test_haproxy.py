@@ -14,16 +14,17 @@ import typing as t
 import pytest
 
 from ansible_collections.chainops.validator.plugins.module_utils._core.errors import Refused, Unreachable, WaitTimeout
+from ansible_collections.chainops.validator.plugins.module_utils._gateway import receipt, unit
 from ansible_collections.chainops.validator.plugins.module_utils._gateway.drain import Drain, Wish
 from ansible_collections.chainops.validator.plugins.module_utils._gateway.haproxy import HAProxy
 
-from .conftest import Gateway, until
+from .conftest import Gateway, NginxGateway, until
 
 
 class Clients:
     """Short requests all the time, and some long ones always in flight; every failure is kept."""
 
-    def __init__(self, gateway: Gateway, long: int = 6, seconds: float = 1.0) -> None:
+    def __init__(self, gateway: Gateway | NginxGateway, long: int = 6, seconds: float = 1.0) -> None:
         self.gateway = gateway
         self.failed: list[str] = []
         self.done = 0
@@ -100,6 +101,21 @@ def test_a_reload_hides_requests_from_the_statistics_but_not_from_us(gateway: Ga
         assert time.monotonic() >= last
         assert [f.result() for f in long] == [200] * 4
     assert result["drain"]["curve"][0][1] > 0
+
+
+def test_connections_that_an_old_process_keeps_for_later_are_no_requests(mastered: Gateway) -> None:
+    driver = HAProxy(mastered.socket)
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        for dummy in range(8):
+            mastered.get("/quick")
+        long = [pool.submit(mastered.get, "/slow?3") for _ in range(3)]
+        until(lambda: sum(s.in_flight for s in driver.look().servers) == 3, "requests are in flight")
+        before = driver.look()
+        busy = {s.address: s.sessions for s in before.find("a", "api") + before.find("b", "api")}
+        mastered.reload()
+        until(lambda: driver.look().generation != before.generation, "the reload has happened")
+        assert driver.look().left_behind == {**dict.fromkeys(busy, 0), **busy}
+        assert [f.result() for f in long] == [200] * 3
 
 
 def test_a_reload_in_the_middle_of_a_drain_is_answered(gateway: Gateway, wish: Wish) -> None:
@@ -194,3 +210,36 @@ def test_the_module_itself(gateway: Gateway, ansible: t.Callable[..., dict[str, 
     back = ansible("api_drain", state="active", **options)
     assert back["changed"] and back["receipt"]["state"] == "active"
     assert not ansible("api_drain", state="active", **options)["changed"]
+
+
+def test_a_watch_takes_the_server_out_again_until_its_lease_is_over(
+    gateway: Gateway, ansible: t.Callable[..., dict[str, t.Any]]
+) -> None:
+    driver = HAProxy(gateway.socket)
+    folder = gateway.folder / "r"
+    options = {"socket": gateway.socket, "server": "a", "receipt_dir": str(folder), "fence_token": 3, "turn_id": "t9"}
+
+    def reload() -> None:
+        before = driver.look().generation
+        gateway.reload()
+        until(lambda: driver.look().generation != before, "the reload has happened")
+
+    def out() -> bool:
+        return states(driver)["api/a"] == states(driver)["ws/a"] == "drain"
+
+    ansible("api_drain", **options, lease=60)
+    for dummy in range(2):
+        reload()
+        until(out, "it is out again")
+    until(lambda: unit.status(str(folder), "a") is not None, "the watch has said something")
+    renewed = ansible("api_drain", **options, lease=2)
+    assert not renewed["changed"] and renewed["receipt"]["reasserted"] == 0 and renewed["watch"]["reasserted"] >= 2
+    until(lambda: "watch" in (receipt.load(str(folder), "a") or {}), "the lease is over, and the receipt says so")
+    reload()
+    assert states(driver)["api/a"] == "ready", "nobody takes it out any more"
+    assert out() is False and ansible("api_drain", **options, lease=60)["changed"]
+    back = ansible("api_drain", state="active", **options)
+    assert back["receipt"]["state"] == "active" and set(states(driver).values()) == {"ready"}
+    reload()
+    time.sleep(0.5)
+    assert set(states(driver).values()) == {"ready"}

@@ -40,6 +40,32 @@ def test_what_is_expected_and_not_there(ansible: Ansible, monitoring: Monitoring
     assert "prometheus_url" in ansible("monitoring_info", alertmanager_url="http://127.0.0.1:1", expected_jobs=["x"])["msg"]
 
 
+def test_values_receivers_and_silences_by_accident(ansible: Ansible, monitoring: Monitoring) -> None:
+    named = [
+        {"name": "peers", "query": "xai_peers_connected", "min": 1, "max": 9},
+        {"name": "lag", "query": "max(xai_lag)", "max": 2},
+        {"name": "gone", "query": "xai_no_such_metric"},
+    ]
+    answer = look(ansible, monitoring, expected_values=named, expected_receivers=["operators", "nobody-listens"])
+    said = [p for p in answer["problems"] if p != NEVER]
+    assert said[0] == "expected receiver 'nobody-listens' sends nothing anywhere: it has no integration"
+    assert said[1].startswith("lag is ") and said[1].endswith(", more than 2") and said[2:] == ["gone: no data"]
+    assert answer["values"]["peers"] == [3, 3, 3, 3]
+    accident = {
+        "alertmanager_url": monitoring.alertmanager_url,
+        "matchers": [{"name": "instance", "value": "val[12].*", "regex": True}],
+        "comment": "forgotten",
+        "created_by": "alex",
+    }
+    made = ansible("alertmanager_silence", **accident)
+    assert [one["state"] for one in made["silences"]] == ["in force"]
+    hidden = look(ansible, monitoring, expected_rules=["NodeDown"])
+    assert any(p.startswith("a silence hides NodeDown until ") and "alex: forgotten" in p for p in hidden["problems"])
+    gone = ansible("alertmanager_silence", state="absent", alertmanager_url=monitoring.alertmanager_url, id=made["silence_id"])
+    assert [one["state"] for one in gone["silences"]] == ["removed"]
+    assert not any("hides" in p for p in look(ansible, monitoring, expected_rules=["NodeDown"])["problems"])
+
+
 def test_a_canary_like_the_others_passes_and_a_worse_one_fails_early(ansible: Ansible, monitoring: Monitoring) -> None:
     options = {
         "prometheus_url": monitoring.url,
@@ -52,7 +78,8 @@ def test_a_canary_like_the_others_passes_and_a_worse_one_fails_early(ansible: An
         ],
     }
     time.sleep(6)
-    good = ansible("canary_analysis_info", soak=8, **options)
+    # What a rate says in the first five seconds looks back to before the watch; it goes on until it knows.
+    good = ansible("canary_analysis_info", soak=8, extend=60, **options)
     assert (good["verdict"], good["reasons"]) == ("pass", []), good
     assert [c["samples"][0] >= 5 for c in good["checks"]] == [True, True]
     bad, saved = monitoring.exporters["val1"], monitoring.exporters["val1"].metrics

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import re
 import statistics
@@ -125,10 +126,18 @@ class Api:
             response = problem.response
         except Exception:
             self.node.log.exception("%s %s failed", request.method, request.path)
+        way = self.node.ways.break_contract
+        if way and request.method == "GET" and not request.path.startswith(("/p2p/", "/openapi.json", "/csrf-token", "/admin/")):
+            response = self._broken(way, request.path, response)
         response.headers.setdefault("X-API-Version", "v2")
         if not template.startswith("/p2p/"):
             self.metrics.request(request.method, template, response.status, time.monotonic() - began)
         return response
+
+    def _broken(self, way: str, path: str, response: Response) -> Response:
+        body = json.loads(response.body) if response.content_type == "application/json" and response.body else None
+        status, shown = misbehave.break_contract(way, path, response.status, body)
+        return response if (status, shown) == (response.status, body) else reply(shown, status)
 
     async def handle_p2p(self, request: Request) -> Response:
         """The peer-to-peer port serves only what peers ask for."""

@@ -29,8 +29,20 @@ SWITCHES: dict[str, type] = {
     "slow_stop": float,
     "die_at_start": bool,
     "no_metrics": bool,
+    "break_contract": str,
 }
-DEFAULTS: dict[str, t.Any] = {"leak": 4.0, "slow": 500.0, "lie_governance": "flip", "slow_stop": 30.0}
+DEFAULTS: dict[str, t.Any] = {
+    "leak": 4.0,
+    "slow": 500.0,
+    "lie_governance": "flip",
+    "slow_stop": 30.0,
+    "break_contract": "rename",
+}
+#: What each text switch takes.
+CHOICES = {
+    "lie_governance": ("flip", "omit", "rehash"),
+    "break_contract": ("rename", "null", "empty", "yes", "order"),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +59,9 @@ class Misbehaviour:
     slow_stop: float = 0.0  # seconds a stop takes longer
     die_at_start: bool = False  # exits 1 before it opens anything
     no_metrics: bool = False  # /metrics is 404
+    break_contract: str = (
+        ""  # rename: a field; null: in place of a number; empty: 200 {} for what isn't there; yes: 200 to all; order
+    )
 
     def any(self) -> dict[str, t.Any]:
         return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if getattr(self, f.name) != f.default}
@@ -74,8 +89,9 @@ def clean(raw: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
                 raise ValueError(f"misbehaviour {name} needs a value, as in {name}=10")
             value = DEFAULTS[name]
         result[name] = value if kind is bool and value is True else kind(value)
-    if result.get("lie_governance", "flip") not in ("flip", "omit", "rehash"):
-        raise ValueError("lie_governance must be flip, omit or rehash")
+    for name, choices in CHOICES.items():
+        if name in result and result[name] not in choices:
+            raise ValueError(f"{name} must be {', '.join(choices[:-1])} or {choices[-1]}")
     return result
 
 
@@ -87,6 +103,19 @@ def load() -> Misbehaviour:
             found |= clean(json.load(handle))
     found |= parse(os.environ.get("REFNODE_MISBEHAVE", ""))
     return Misbehaviour(**found)
+
+
+def break_contract(way: str, path: str, status: int, body: t.Any) -> tuple[int, t.Any]:
+    """What becomes of an answer to a read: its status, and its JSON body (None for one that is no JSON)."""
+    if way == "rename" and path == "/stats":
+        return status, {("connected" if name == "peers" else name): value for name, value in body.items()}
+    if way == "null" and path == "/stats":
+        return status, {**body, "difficulty": None}
+    if way == "order" and path == "/blocks" and status == 200:
+        return status, {**body, "blocks": body["blocks"][::-1]}
+    if (way == "empty" and status == 404 and path.startswith(("/blocks/", "/block/", "/transaction/"))) or way == "yes":
+        return 200, {}
+    return status, body
 
 
 def _lie(entry: t.Mapping[str, t.Any]) -> dict[str, t.Any]:

@@ -15,7 +15,12 @@ import pytest
 testing = pytest.importorskip("ansible.module_utils.testing")
 
 from ansible_collections.chainops.validator.plugins.module_utils._manifest import manifest
-from ansible_collections.chainops.validator.plugins.modules import rollout_lock, validator_upgrade, validator_upgrade_info
+from ansible_collections.chainops.validator.plugins.modules import (
+    migration_manifest,
+    rollout_lock,
+    validator_upgrade,
+    validator_upgrade_info,
+)
 from ansible_collections.chainops.validator.tests.unit.plugins.module_utils._host import world as worlds
 
 Result = t.Dict[str, t.Any]
@@ -131,6 +136,66 @@ def test_there_again_and_back_by_what_the_manifest_says(call: Caller, world: wor
     world.require_whole("old")
     same = call(validator_upgrade, **how(world, "b1", **back))
     assert not same["changed"] and same["turn"]["outcome"] == "committed"
+
+
+def test_a_point_of_no_return_is_told_beforehand_and_kept(call: Caller, world: worlds.World) -> None:
+    one_way = {"migrations": [{**item, "reversible": False} for item in world.request().migrations]}
+    release = {**how(world, "t1")["release"], "new_block_format": True}
+    reasons = [
+        "migration 0002 is not declared reversible",
+        "release 2.0.0 signs blocks in a format that the release before does not read",
+    ]
+    predicted = call(validator_upgrade, True, **how(world, "t1", **one_way, release=release))
+    assert predicted["turn"]["one_way"] == reasons and predicted["preconditions"] == []
+    assert "once that is committed there is only the way forward" in predicted["msg"] and reasons[1] in predicted["msg"]
+    assert call(validator_upgrade, True, **how(world, "t1"))["turn"]["one_way"] == []
+
+    done = call(validator_upgrade, **how(world, "t1", **one_way))
+    assert done["turn"]["outcome"] == "committed" and done["turn"]["one_way"] == reasons[:1], done
+    point = {"snapshot_id": done["turn"]["snapshot"]["id"], "sha256": done["turn"]["snapshot"]["sha256"]}
+    old = {"id": "1.0.0", "sha256": world.sha("old"), "level": 1}
+    for check in (True, False):
+        asked = how(world, "b1", state="rolled_back", release=old, rollback_point=point, proof=None)
+        refused = call(validator_upgrade, check, **asked)
+        assert refused["failed"] and "there is only the way forward: migration 0002" in refused["msg"]
+    assert not os.path.exists(world.home.turn("b1").root)
+    world.require_whole("new")
+
+
+def test_what_a_controller_that_is_gone_still_owes_is_told_by_the_host(call: Caller, world: worlds.World) -> None:
+    unknown = call(validator_upgrade, **how(world, "t1", state="resumed"))
+    assert unknown["failed"] and "not under way" in unknown["msg"]
+    assert call(validator_upgrade, **how(world, "t1", timeout=0.1))["turn"]["outcome"] == "running"
+    resumed = call(validator_upgrade, **how(world, "t1", state="resumed", release=None, proof=None))
+    assert "failed" not in resumed and resumed["turn"]["outcome"] == "committed", resumed
+    seen = call(validator_upgrade_info, **where(world), release_sha256=["0" * 64, world.sha("new")], wait=30)
+    assert seen["status"]["state"] == "new" and seen["unrecorded"]["kind"] == "upgrade"
+    place = {"instance": "unit1", "state_dir": world.home.state_dir}
+    assert call(rollout_lock, **place, rollout_id="r1", holder="bob", token=5)["granted"]
+    old = call(migration_manifest, **place, entry=seen["unrecorded"], fence_token=4)
+    assert old["failed"] and "older than 5" in old["msg"]
+    assert call(migration_manifest, **place, entry=seen["unrecorded"], fence_token=5)["changed"]
+    assert call(validator_upgrade_info, **where(world))["unrecorded"] is None
+    back = {"state": "rolled_back", "release": None, "proof": None, "migrations": [], "fence_token": 5}
+    returned = call(validator_upgrade, **how(world, "b1", **back))
+    assert returned["turn"]["outcome"] == "committed", returned
+    world.require_whole("old")
+    assert call(validator_upgrade_info, **where(world))["unrecorded"]["kind"] == "rollback"
+
+
+def test_looking_at_a_lock_asks_for_nothing(call: Caller, tmp_path: pathlib.Path) -> None:
+    place = {"instance": "node1", "state_dir": str(tmp_path)}
+    free = call(rollout_lock, **place, state="seen")
+    assert (free["changed"], free["before"], free["working"], free["fence"]) == (False, {}, "", 0)
+    assert os.listdir(str(tmp_path)) == []
+    call(rollout_lock, **place, rollout_id="r1", holder="alice", run="pid 1", about={"pid": 1})
+    held = call(rollout_lock, **place, state="seen")["before"]
+    assert (held["holder"], held["run"], held["about"], held["expired"]) == ("alice", "pid 1", {"pid": 1}, False)
+    assert call(rollout_lock, **place)["failed"]
+    broken = call(rollout_lock, **place, rollout_id="r2", holder="bob", break_token=1)
+    assert broken["granted"] and broken["lock"]["token"] == 2 and "broken" in broken["reason"]
+    (entry,) = manifest.read(os.path.join(str(tmp_path), "node1", manifest.NAME))
+    assert entry.kind == "lock_broken" and entry.fields["broke"]["holder"] == "alice"
 
 
 @pytest.mark.parametrize("world", [{"behave": "stall"}], indirect=True)

@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 
 from ansible_collections.chainops.validator.plugins.module_utils._contract import contract, schema, shape
 from ansible_collections.chainops.validator.plugins.module_utils._contract.contract import Contract, Options
+from ansible_collections.chainops.validator.plugins.module_utils._contract.reads import Reads
+from ansible_collections.chainops.validator.plugins.module_utils._core.clock import Clock
 from ansible_collections.chainops.validator.plugins.module_utils._core.errors import InputError, IntegrityError
 from ansible_collections.chainops.validator.plugins.module_utils._core.http import HttpClient
 
@@ -170,7 +172,7 @@ class Node:
                 self.end_headers()
                 self.wfile.write(data)
 
-            do_POST = do_PUT = do_DELETE = do_PATCH = do_HEAD = do_OPTIONS = do_GET
+            do_POST = do_PUT = do_DELETE = do_PATCH = do_HEAD = do_OPTIONS = do_TRACE = do_CONNECT = do_QUERY = do_GET
 
             def log_message(self, *args: t.Any) -> None:
                 pass
@@ -211,7 +213,7 @@ def node() -> t.Iterator[Node]:
 
 
 def exercise(node: Node, spec: dict[str, t.Any] | None = None, **options: t.Any) -> tuple[dict[str, t.Any], Contract]:
-    worker = Contract(HttpClient(node.url, timeout=5), spec or document(), Options(**options))
+    worker = Contract(Reads(HttpClient(node.url, timeout=5)), spec or document(), Options(**options))
     return worker.exercise(), worker
 
 
@@ -221,9 +223,10 @@ def replayed(node: Node, allowed: t.Iterable[str] = ()) -> t.Callable[..., dict[
     witness = json.loads(json.dumps(contract.witness_of(run, document())))
     assert contract.judge(run, [], None, [])["ok"]
 
-    def after(spec: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
-        worker = Contract(HttpClient(node.url, timeout=5), spec or document(), Options())
-        differences = worker.replay(witness)
+    def after(spec: dict[str, t.Any] | None = None, factor: float = 0) -> dict[str, t.Any]:
+        worker = Contract(Reads(HttpClient(node.url, timeout=5)), spec or document(), Options())
+        answers = worker.replay(witness, factor)
+        differences = contract.differences(witness, answers, spec or document(), factor)
         return contract.judge(worker.exercise(), differences, witness, allowed)
 
     return after
@@ -298,8 +301,9 @@ def test_what_was_broken_before_is_known_and_what_is_new_fails(node: Node) -> No
     before = contract.judge(run, [], None, [])
     assert not before["ok"] and any("answered 503" in r for r in before["reasons"])
     witness = contract.witness_of(run, document())
-    worker = Contract(HttpClient(node.url, timeout=5), document(), Options())
-    again = contract.judge(worker.exercise(), worker.replay(witness), witness, [])
+    worker = Contract(Reads(HttpClient(node.url, timeout=5)), document(), Options())
+    found = contract.differences(witness, worker.replay(witness), document(), 0)
+    again = contract.judge(worker.exercise(), found, witness, [])
     assert again["ok"] and again["known_failures"] and not again["failures"]
 
 
@@ -345,7 +349,7 @@ def test_answers_that_break_their_own_document(node: Node) -> None:
 
 @pytest.mark.parametrize("witness", [{}, {"format": "chainops.witness/1", "requests": []}, {"format": "x", "requests": [1]}])
 def test_a_witness_that_says_nothing_is_refused(node: Node, witness: dict[str, t.Any]) -> None:
-    worker = Contract(HttpClient(node.url, timeout=5), document(), Options())
+    worker = Contract(Reads(HttpClient(node.url, timeout=5)), document(), Options())
     with pytest.raises(InputError, match="witness"):
         worker.replay(witness)
 
@@ -359,3 +363,76 @@ def test_other_documents_are_refused(broken: dict[str, t.Any]) -> None:
 def test_values_are_escaped_into_paths() -> None:
     (operation,), _ = contract.operations({"openapi": "3.0.0", "paths": {"/a/{x}": reads({})}})
     assert contract.target(operation, {"x": "../b?c#d/é"})[0] == "/a/..%2Fb%3Fc%23d%2F%C3%A9"
+
+
+def test_a_server_that_says_200_to_everything_is_caught_without_a_witness(node: Node) -> None:
+    lax = document()
+    for item in lax["paths"].values():
+        if "get" in item:
+            item["get"]["responses"]["200"]["content"]["application/json"]["schema"] = {"type": "object"}
+    run, _ = exercise(node, lax)
+    assert contract.judge(run, [], None, [])["ok"], "this document promises next to nothing"
+    node.twist = lambda path, status, body: (200, body)
+    run, _ = exercise(node, lax)
+    verdict = contract.judge(run, [], None, [])
+    assert any("its answers prove nothing" in reason for reason in verdict["reasons"])
+    witness = contract.witness_of(run, lax)
+    again = contract.judge(run, [], witness, ["*"])
+    assert not again["ok"], "nor does it help that it said so before"
+
+
+def test_a_node_that_limits_the_rate_is_not_exercised(node: Node) -> None:
+    node.twist = lambda path, status, body: (429, {"error": "slowly"}) if path == "/health" else (status, body)
+    worker = Contract(Reads(HttpClient(node.url, timeout=5), seconds=3), document(), Options())
+    verdict = contract.judge(worker.exercise(), [], None, [])
+    assert not verdict["ok"] and "GET /health" in {one["operation"] for one in verdict["skipped"]}
+
+
+def test_what_is_excused_is_told_and_all_excused_is_no_pass(node: Node) -> None:
+    run, _ = exercise(node, skip=("GET /health",))
+    verdict = contract.judge(run, [], None, [])
+    assert verdict["ok"] and verdict["excused"] == ["GET /health"] and verdict["exercised"] == 4
+    run, _ = exercise(node, skip=("*",))
+    assert not contract.judge(run, [], None, [])["ok"]
+
+
+def test_coverage_counts_what_was_sent(node: Node) -> None:
+    run, worker = exercise(node)
+    verdict = contract.judge(run, [], None, [])
+    seen = verdict["coverage"]["GET /blocks/{index}"]
+    assert (seen["found"], seen["absent"], seen["generated"], seen["statuses"]) == (3, 1, 0, {"200": 3, "404": 1})
+    assert verdict["requests"] == worker.reads.sent - 1 == len(node.asked) - 1, "and one for what isn't in the document"
+
+
+class Dial(Clock):
+    """Time that passes when the test says so."""
+
+    now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.mark.parametrize(("naps", "slow"), [([], False), ([0.7], False), ([0.7] * 4, True), ([0.7] * 3, False)])
+def test_an_operation_that_became_slow_is_asked_again_before_that_is_believed(node: Node, naps: list[float], slow: bool) -> None:
+    dial = Dial()
+    worker = Contract(Reads(HttpClient(node.url, timeout=5), clock=dial), document(), Options())
+    witness = contract.witness_of(worker.exercise(), document())
+    left = list(naps)
+
+    def dawdle(path: str, status: int, body: t.Any) -> tuple[int, t.Any]:
+        dial.now += left.pop() if path == "/health" and left else 0.001
+        return status, body
+
+    node.twist = dawdle
+    found = contract.differences(witness, worker.replay(witness, 5.0), document(), 5.0)
+    assert [(one["kind"], one["operation"]) for one in found] == ([("latency", "GET /health")] if slow else [])
+
+
+def test_another_status_is_another_trouble() -> None:
+    kept = {"failures": [{"operation": "GET /a", "problem": "status 500 is not in the contract (200)"}]}
+    run: dict[str, t.Any] = {"operations": 1, "exercised": ["GET /a"], "skipped": [], "excused": [], "unsent": [], "coverage": {}}
+    for status, known in (500, True), (404, False):
+        problem = {"operation": "GET /a", "problem": f"status {status} is not in the contract (200)"}
+        verdict = contract.judge({**run, "credulous": "", "failures": [problem]}, [], kept, [])
+        assert verdict["ok"] is known

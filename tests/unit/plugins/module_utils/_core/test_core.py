@@ -6,6 +6,7 @@ from __future__ import annotations
 import http.server
 import json
 import os
+import sys
 import threading
 import typing as t
 
@@ -160,6 +161,92 @@ def test_a_changed_record_shows(tmp_path: t.Any) -> None:
     (tmp_path / "j").write_bytes(bytes(data))
     with pytest.raises(IntegrityError, match="record 2"):
         journal.read(path)
+
+
+def test_nothing_of_interrupted_writes_over_each_other_is_taken_for_a_record(tmp_path: t.Any) -> None:
+    path = str(tmp_path / "j")
+    with journal.Journal(path, reserve=8192) as log:
+        log.append({"n": 0})
+        start = log._offset
+    # Of two long records only later sectors reached the disk, of a third one only the first.
+    for at, left in ((1000, b"a" * 1000 + b"\n"), (3000, b"b" * 1000 + b"\n"), (0, b"c" * 600)):
+        with journal.Journal(path, reserve=8192) as log:
+            assert log.records == [{"n": 0}]
+        with open(path, "r+b") as stream:
+            stream.seek(start + at)
+            stream.write(left)
+    assert journal.read(path) == [{"n": 0}]
+    with journal.Journal(path, reserve=8192) as log:
+        log.append({"n": 1})
+    assert [r["n"] for r in journal.read(path)] == [0, 1]
+
+
+def test_a_record_that_is_missing_before_others_shows(tmp_path: t.Any) -> None:
+    path = str(tmp_path / "j")
+    with journal.Journal(path) as log:
+        log.append({"n": 0})
+        start = log._offset
+        log.append({"n": 1})
+        end = log._offset
+        log.append({"n": 2})
+        log.append({"n": 3})
+    with open(path, "r+b") as stream:
+        stream.seek(start)
+        stream.write(bytes(end - start))
+    with pytest.raises(IntegrityError, match="record 2"):
+        journal.read(path)
+    with pytest.raises(IntegrityError, match="record 2"):
+        journal.Journal(path)
+
+
+def test_a_journal_takes_nothing_more_after_an_error_until_it_is_opened_anew(
+    tmp_path: t.Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = str(tmp_path / "j")
+    synced: list[int] = []
+
+    def fails(handle: int) -> None:
+        synced.append(handle)
+        raise OSError(5, "Input/output error")
+
+    with journal.Journal(path) as log:
+        log.append({"n": 0})
+        with monkeypatch.context() as patch:
+            patch.setattr(journal.os, "fdatasync", fails)
+            with pytest.raises(OSError, match="Input/output error"):
+                log.append({"n": 1})
+        with pytest.raises(OSError, match="an earlier record could not be written"):
+            log.append({"n": 2})
+    assert len(synced) == 1 and log.records == [{"n": 0}]
+    # It may be there or not; whoever goes on makes sure of it before anything else.
+    with journal.Journal(path) as log:
+        seen = [r["n"] for r in log.records]
+        log.append({"n": 3})
+    assert [r["n"] for r in journal.read(path)] == [*seen, 3]
+
+
+def test_a_full_disk_keeps_no_journal_from_being_opened_and_written(tmp_path: t.Any) -> None:
+    """RLIMIT_FSIZE is the full disk here: nothing gets longer than it is."""
+    path = str(tmp_path / "j")
+    with journal.Journal(path, reserve=16384) as log:
+        log.append({"n": 0})
+    size = os.path.getsize(path)
+    code = (
+        "import resource, signal, sys\n"
+        "from ansible_collections.chainops.validator.plugins.module_utils._core import journal\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size}))\n"
+        "with journal.Journal(sys.argv[1], reserve=16384) as log:\n"
+        "    for n in range(1, 100): log.append({'n': n})\n"
+        "try:\n"
+        "    journal.Journal(sys.argv[1] + '2', reserve=2 * 16384)\n"
+        "except OSError: print('refused')\n"
+    )
+    done = process.run(
+        [sys.executable, "-c", code, path], timeout=30, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    )
+    assert done.output == "refused\n"
+    assert [r["n"] for r in journal.read(path)] == list(range(100)) and os.path.getsize(path) == size
 
 
 def test_commands_end_and_say_how() -> None:

@@ -47,6 +47,7 @@ class Gateway:
     """A gateway of memory: ``events`` maps a look's number to what happens right before it."""
 
     name = "memory"
+    can_maintain = can_end_sessions = live_weights = True
 
     def __init__(self, *servers: Server, left: dict[str, int] | None = None) -> None:
         self.servers = {s.label: s for s in servers}
@@ -68,6 +69,10 @@ class Gateway:
     def set_weight(self, backend: str, server: str, weight: int) -> None:
         self.orders.append(f"{backend}/{server} weight {weight}")
         self.change(f"{backend}/{server}", weight=weight)
+
+    def end_sessions(self, backend: str, server: str) -> None:
+        self.orders.append(f"{backend}/{server} end")
+        self.change(f"{backend}/{server}", sessions=0)
 
     def change(self, label: str, **changes: t.Any) -> None:
         self.servers[label] = dataclasses.replace(self.servers[label], **changes)
@@ -310,6 +315,91 @@ def test_a_spoilt_record_stops_us(wish: Wish) -> None:
     assert receipt.load(wish.receipt_dir, "b") is None
 
 
+def test_long_requests_are_ended_at_their_deadline_and_reported(wish: Wish) -> None:
+    gateway = Gateway(server(), server(name="b"), server("ws", sessions=2), server("ws", "b"))
+    patient = dataclasses.replace(wish, long_backends=("ws",), long_deadline=1.0)
+    result = Drain(gateway, patient, Ticks()).out()["drain"]
+    assert result["ended"] == {"ws": 2} and 1.0 <= result["seconds"] < 1.2
+    assert gateway.orders == ["api/a drain", "ws/a drain", "ws/a end"]
+
+
+def test_other_requests_have_no_such_deadline(wish: Wish) -> None:
+    gateway = Gateway(server(sessions=1), server(name="b"), server("ws"), server("ws", "b"))
+    with pytest.raises(WaitTimeout, match="1 in flight"):
+        Drain(gateway, dataclasses.replace(wish, long_backends=("ws",), long_deadline=1.0), Ticks()).out()
+    assert "api/a end" not in gateway.orders
+
+
+@pytest.mark.parametrize("lacks", ["can_maintain", "can_end_sessions"])
+def test_what_a_gateway_cannot_do_is_said_before_it_is_touched(wish: Wish, lacks: str) -> None:
+    gateway = pair()
+    setattr(gateway, lacks, False)
+    with pytest.raises(InputError):
+        Drain(gateway, dataclasses.replace(wish, mode="maint", long_backends=("api",)), Ticks()).out()
+    assert gateway.orders == [] and not (pathlib.Path(wish.receipt_dir) / "a.json").exists()
+
+
+def test_a_refusal_halfway_puts_back_what_was_taken_out(wish: Wish) -> None:
+    gateway = Gateway(server(), server(name="b"), server("ws"), server("ws", "b"))
+    obey = gateway.set_state
+
+    def balk(backend: str, name: str, state: str) -> None:
+        if (backend, state) == ("ws", "drain"):
+            raise Refused("no")
+        obey(backend, name, state)
+
+    gateway.set_state = balk  # type: ignore[method-assign]
+    with pytest.raises(Refused, match="it stands as before") as caught:
+        Drain(gateway, wish, Ticks()).out()
+    assert caught.value.fields["put_back"] and gateway.servers["api/a"].state == "ready"
+    assert saved(wish)["state"] == "active"
+
+
+def test_a_slow_start_ends_with_exactly_the_weight_of_before(wish: Wish) -> None:
+    gateway, clock = pair(weight=30), Ticks()
+    Drain(gateway, wish, clock).out()
+    gateway.orders.clear()
+    began = clock.now
+    Drain(gateway, dataclasses.replace(wish, slow_start=9.0), clock).back()
+    weights = [int(order.split()[-1]) for order in gateway.orders if "weight" in order]
+    assert weights == [3, 6, 9, 12, 15, 18, 21, 24, 27, 30]
+    assert gateway.orders[:2] == ["api/a weight 3", "api/a ready"], "it never takes more than its share on the way"
+    assert 9 <= clock.now - began < 10 and gateway.servers["api/a"].weight == 30
+
+
+def test_a_fresh_receipt_keeps_when_the_drain_was(wish: Wish) -> None:
+    gateway, clock = pair(sessions=1), Ticks()
+    gateway.events[9] = lambda: gateway.change("api/a", sessions=0)
+    first = Drain(gateway, wish, clock).out()["receipt"]
+    again = Drain(gateway, wish, clock).out()["receipt"]
+    assert {**again, "checked_at": None} == {**first, "checked_at": None}
+    assert again["checked_at"]["boottime"] >= first["checked_at"]["boottime"]
+    gateway.change("api/a", state="ready")
+    third = Drain(gateway, wish, clock).out()["receipt"]
+    assert third["seconds"] != first["seconds"], "a server that was let in meanwhile is drained anew"
+
+
+def test_several_gateways_can_be_told_before_one_is_waited_for(wish: Wish) -> None:
+    gateway, clock = pair(sessions=1), Ticks()
+    told = Drain(gateway, dataclasses.replace(wish, wait=False), clock).out()
+    assert gateway.orders == ["api/a drain"] and told["receipt"]["state"] == saved(wish)["state"] == "draining"
+    assert told["before"] != told["after"] and clock.now == 0
+    gateway.change("api/a", sessions=0)
+    drained = Drain(gateway, wish, clock).out()
+    assert gateway.orders == ["api/a drain"] and saved(wish)["before"] == {"api": {"state": "ready", "weight": 100}}
+    again = Drain(gateway, dataclasses.replace(wish, wait=False), clock).out()
+    assert again["receipt"] == drained["receipt"] == saved(wish), "what is known to be empty is not called in doubt"
+    Drain(gateway, wish, clock).back()
+    assert gateway.orders[1:] == ["api/a ready"]
+
+
+def test_how_long_after_the_last_request_a_drain_ends_is_measured(wish: Wish) -> None:
+    gateway = pair(sessions=1)
+    gateway.events[9] = lambda: gateway.change("api/a", sessions=0)
+    found = Drain(gateway, wish, Ticks()).out()["drain"]
+    assert found["lag"] == pytest.approx(wish.samples * wish.interval)
+
+
 @pytest.mark.parametrize("words", ["", "Permission denied\n", "<html>", "Pid: 3\n\n# pxname,svname\n"])
 def test_an_answer_that_is_not_haproxys_is_no_answer(words: str) -> None:
     with pytest.raises(Unreachable):
@@ -324,5 +414,6 @@ def test_addresses_that_are_none(endpoint: str) -> None:
 
 def test_drivers_are_known_by_name() -> None:
     assert driver("haproxy", "/x").name == "haproxy"
+    assert driver("nginx", "/etc/nginx/nginx.conf").name == "nginx"
     with pytest.raises(InputError, match="known: haproxy"):
         driver("traefik", "/x")

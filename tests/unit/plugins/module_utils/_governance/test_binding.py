@@ -122,3 +122,31 @@ def test_a_payload_for_another_chain_is_none_for_this_one() -> None:
 )
 def test_looking_alike(one: str, other: str, alike: bool) -> None:
     assert binding.looks_like(one, other) is alike
+
+
+@pytest.mark.parametrize(
+    ("declared", "good"),
+    [
+        (["GET /stats removed $.peers"], True),
+        (["GET /blocks/{index} * ", "POST /send *"], False),
+        (["POST /send *"], True),
+        ([], False),
+        (["*"], False),
+        (["GET * *"], False),
+        (["stats removed $.peers"], False),
+        (["GET /a type $.x", "GET /a type $.x"], False),
+        ("GET /a type $.x", False),
+        ([1], False),
+    ],
+)
+def test_declared_changes_of_the_api_name_an_operation(declared, good):
+    payload = binding.draft({"id": "2.0.0", "artifacts": {"x86_64": {"sha256": SHA}}}, "c")
+    assert "api_changes" not in payload
+    assert (binding.problems({**payload, "api_changes": declared}) == []) is good
+
+
+def test_declared_changes_of_the_api_are_part_of_what_is_approved():
+    release = {"id": "2.0.0", "artifacts": {"x86_64": {"sha256": SHA}}}
+    plain, declared = (binding.draft(release, "c", api_changes=changes) for changes in ((), ["GET /a type $.x"]))
+    assert binding.payload_digest(plain) != binding.payload_digest(declared)
+    assert binding.differences(plain, declared) == ['api_changes: about to run is ["GET /a type $.x"], which is not approved']

@@ -11,13 +11,14 @@ import os
 import signal
 import socket
 import time
+import types
 import typing as t
 
 import pytest
 
 from ansible_collections.chainops.validator.plugins.module_utils._chain.registry import adapter
 from ansible_collections.chainops.validator.plugins.module_utils._core import canonical, journal
-from ansible_collections.chainops.validator.plugins.module_utils._core.errors import Busy, InputError, Refused
+from ansible_collections.chainops.validator.plugins.module_utils._core.errors import Busy, CommandFailed, InputError, Refused
 from ansible_collections.chainops.validator.plugins.module_utils._host import control, engine_main, install, lock, past, turn
 from ansible_collections.chainops.validator.plugins.module_utils._manifest import manifest
 from ansible_collections.chainops.validator.plugins.module_utils._state import snapshot
@@ -191,7 +192,7 @@ def test_a_rollback_point_that_would_not_restore_is_found_before_the_stop(world:
 
 
 def test_an_old_token_is_refused_and_another_turn_waits(world: worlds.World) -> None:
-    lock.hold(world.home, rollout_id="other", holder="bob", token=5)
+    lock.hold(world.home, lock.Asking("other", "bob", "bob", token=5))
     request = world.request()
     with pytest.raises(Refused, match="older than 5"):
         control.begin(request, control.survey(request))
@@ -314,6 +315,45 @@ def test_the_engine_is_killed_and_another_one_ends_the_turn(world: worlds.World,
     world.require_whole("new" if result["outcome"] == "committed" else "old")
 
 
+def test_a_turn_whose_caller_died_before_it_was_open_begins_with_the_next_call(world: worlds.World, monkeypatch: t.Any) -> None:
+    """Plan and first record are there, and no engine has seen them: that is no end, and nothing to wait for."""
+    request = world.request()
+
+    class Gone(BaseException):
+        pass
+
+    def gone(path: str, *args: t.Any, **kwargs: t.Any) -> None:
+        if path == world.home.open:
+            raise Gone
+        write(path, *args, **kwargs)
+
+    write = control.files.write_atomic
+    with monkeypatch.context() as patch, pytest.raises(Gone):
+        patch.setattr(control.files, "write_atomic", gone)
+        control.begin(request, control.survey(request))
+    assert control.outcome(world.home, "t1")["outcome"] == "running" and not os.path.exists(world.home.open)
+    # Under another plan: what was written down is not what is asked for now.
+    again = world.request(budgets={**request.budgets, "total": 119.0})
+    there = control.survey(again)
+    assert control.decide(again, there).kind == "start"
+    control.begin(again, there)
+    result = control.wait(world.home, "t1", 60.0)
+    assert result["outcome"] == "committed" and result["sessions"] == 1, why(world, result)
+    world.require_whole("new")
+    # Whoever looked before that and comes late does not begin it a second time.
+    with pytest.raises(Busy, match="was taken by somebody else meanwhile"):
+        control.begin(again, there)
+
+
+def test_a_journal_without_an_end_that_is_not_open_is_nothing_to_go_on_with(world: worlds.World) -> None:
+    request = world.request()
+    control.begin(request, control.survey(request))
+    killed_at(world, "check")
+    os.unlink(world.home.open)
+    with pytest.raises(Refused, match="has no end"):
+        control.decide(request, control.survey(request))
+
+
 @pytest.mark.parametrize("world", [{"behave": "stall"}], indirect=True)
 @pytest.mark.parametrize("step", ["start", "switch", "migrate", "stop"])
 def test_the_engine_is_killed_while_it_puts_back(world: worlds.World, step: str) -> None:
@@ -350,6 +390,38 @@ def test_the_engine_is_the_code_that_runs_and_pinned_by_its_digest(world: worlds
     with open(plan, "w", encoding="utf-8") as stream:
         json.dump({**body, "require_drain": True}, stream)
     assert engine_main.main(["run", "--state-dir", world.home.state_dir, "--instance", "unit1"]) == engine_main.NEEDS_HELP
+
+
+def test_a_turn_whose_end_was_written_and_not_cleaned_up_is_cleaned_up(world: worlds.World) -> None:
+    result = upgrade(world)
+    assert result["outcome"] == "committed", why(world, result)
+    # As if the engine had died right after it wrote the end.
+    with open(world.home.open, "w", encoding="ascii") as stream:
+        stream.write("t1\n")
+    world.node().guard()
+    again = control.wait(world.home, "t1", 30.0)
+    assert again["outcome"] == "committed" and again["sessions"] == 1
+    assert not os.path.exists(world.home.open) and not world.node().guarded()
+
+
+def test_an_engine_that_can_not_ask_its_manager_is_started_once_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Gone(BaseException):
+        pass
+
+    ended: list[int] = []
+
+    def leave(code: int) -> None:
+        ended.append(code)
+        raise Gone
+
+    def silent() -> None:
+        raise CommandFailed("systemctl did not finish in 30 s", argv=[], code=None, output="")
+
+    monkeypatch.setattr(engine_main.os, "_exit", leave)
+    effects = types.SimpleNamespace(service=types.SimpleNamespace(state=silent))
+    with pytest.raises(Gone):
+        engine_main._again(t.cast(t.Any, effects))
+    assert ended == [engine_main.AGAIN] and engine_main.AGAIN not in (engine_main.OK, engine_main.NEEDS_HELP)
 
 
 def test_an_engine_without_an_open_turn_has_nothing_to_do(tmp_path: t.Any) -> None:

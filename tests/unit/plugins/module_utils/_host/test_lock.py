@@ -3,6 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+import errno
 import json
 import os
 import typing as t
@@ -14,6 +15,7 @@ from ansible_collections.chainops.validator.plugins.module_utils._core.clock imp
 from ansible_collections.chainops.validator.plugins.module_utils._core.errors import InputError, IntegrityError, Refused
 from ansible_collections.chainops.validator.plugins.module_utils._host import fence, lock
 from ansible_collections.chainops.validator.plugins.module_utils._host.paths import Home
+from ansible_collections.chainops.validator.plugins.module_utils._manifest import manifest
 
 
 class Hands(Clock):
@@ -46,8 +48,18 @@ def hands() -> Hands:
     return Hands()
 
 
-def hold(home: Home, hands: Hands, holder: str = "alice", rollout: str = "r1", **more: t.Any) -> lock.Decision:
-    return lock.hold(home, rollout_id=rollout, holder=holder, clock=hands, lease_seconds=60, **more)[1]
+def asking(holder: str = "alice", rollout: str = "r1", **more: t.Any) -> lock.Asking:
+    return lock.Asking(rollout, holder, more.pop("run", holder), lease_seconds=60, **more)
+
+
+def hold(
+    home: Home, hands: Hands, holder: str = "alice", rollout: str = "r1", *, dry: bool = False, **more: t.Any
+) -> lock.Decision:
+    return lock.hold(home, asking(holder, rollout, **more), dry=dry, clock=hands)[1]
+
+
+def release(home: Home, hands: Hands, holder: str = "alice", **more: t.Any) -> lock.Decision:
+    return lock.release(home, asking(holder, **more), clock=hands)[1]
 
 
 def test_a_free_host_is_lent_out_and_the_lease_renewed(home: Home, hands: Hands) -> None:
@@ -98,25 +110,107 @@ def test_a_lease_under_which_an_engine_works_is_not_taken_over(home: Home, hands
 
 def test_breaking_a_lock_is_possible_and_recorded(home: Home, hands: Hands) -> None:
     hold(home, hands)
-    broken = hold(home, hands, "bob", break_it=True)
+    # Whoever breaks a lock names whose: not the one that has it by now.
+    assert not hold(home, hands, "bob", breaks=7).granted
+    broken = hold(home, hands, "bob", breaks=1)
     assert broken.granted and broken.lease is not None and broken.lease.token == 2
     with open(os.path.join(home.evidence, "lock.jsonl"), encoding="utf-8") as stream:
         lines = [json.loads(line) for line in stream]
     assert [line["token"] for line in lines] == [1, 2]
     assert lines[1]["broke"]["holder"] == "alice" and lines[1]["holder"] == "bob"
+    (entry,) = manifest.read(home.manifest)
+    assert (entry.kind, entry.fields["holder"], entry.fields["broke"]["holder"]) == ("lock_broken", "bob", "alice")
+    # Whoever wakes up from under it can do nothing more, and the token never comes back.
+    assert not hold(home, hands).granted and not hold(home, hands, token=1).granted
+    assert release(home, hands, "carol", breaks=2).changed
+    again = hold(home, hands, "dave")
+    assert again.lease is not None and again.lease.token == 3
 
 
 def test_only_its_holder_gives_it_back(home: Home, hands: Hands) -> None:
     hold(home, hands)
-    assert not lock.release(home, rollout_id="r1", holder="bob", clock=hands)[1].granted
-    assert lock.release(home, rollout_id="r1", holder="alice", clock=hands)[1].changed
-    assert not lock.release(home, rollout_id="r1", holder="alice", clock=hands)[1].changed
+    assert not release(home, hands, "bob").granted
+    assert release(home, hands).changed
+    assert not release(home, hands).changed and lock.held(home.lock) is None
     assert fence.highest(home.fence) == 1
-    # The same rollout comes back with the token it has on the other hosts; somebody new gets a higher one.
-    assert hold(home, hands, token=1).granted
-    lock.release(home, rollout_id="r1", holder="alice", clock=hands)
+
+
+def test_a_token_is_lent_to_one_run_for_good(home: Home, hands: Hands) -> None:
+    hold(home, hands)
+    release(home, hands)
+    # The same run comes back with the token it has on the other hosts; to anybody else it is gone.
+    refused = hold(home, hands, "bob", token=1)
+    assert not refused.granted and "lent once" in refused.reason and "alice" in refused.reason
+    back = hold(home, hands, token=1)
+    assert back.granted and back.lease is not None and back.lease.token == 1
+    release(home, hands)
     fresh = hold(home, hands, "bob")
     assert fresh.lease is not None and fresh.lease.token == 2
+    assert not hold(home, hands, token=1).granted
+
+
+def test_two_runs_of_one_person_are_two_holders(home: Home, hands: Hands) -> None:
+    hold(home, hands, run="pid 1")
+    refused = hold(home, hands, run="pid 2")
+    assert not refused.granted and "its lease runs on" in refused.reason
+    taken = hold(home, hands, run="pid 2", over=(1,))
+    assert taken.granted and "its process is gone" in taken.reason
+    assert taken.lease is not None and taken.lease.token == 2
+
+
+def test_a_holder_that_is_gone_is_not_taken_over_from_under_its_engine(home: Home, hands: Hands, monkeypatch: t.Any) -> None:
+    hold(home, hands)
+    monkeypatch.setattr(lock, "engine_at_work", lambda home: {"turn_id": "t1", "token": 1, "pid": 1})
+    refused = hold(home, hands, "bob", over=(1,))
+    assert not refused.granted and "its process is gone but the engine works on turn t1" in refused.reason
+
+
+def test_a_lease_of_an_earlier_version_is_read(home: Home, hands: Hands) -> None:
+    hold(home, hands)
+    old = json.loads(files.read_or_none(home.lock) or b"")
+    files.write_atomic(home.lock, json.dumps({k: v for k, v in old.items() if k not in ("run", "about", "released")}).encode())
+    assert hold(home, hands).granted and not hold(home, hands, "bob").granted
+
+
+def test_what_changes_something_needs_the_newest_token_and_renews_its_lease(home: Home, hands: Hands) -> None:
+    hold(home, hands, token=3)
+    hands.pass_(50)
+    lock.use(home, 3, clock=hands)
+    lease = lock.held(home.lock)
+    assert lease is not None and lease.expires == hands.real + 60
+    lock.use(home, 0, clock=hands)
+    with pytest.raises(Refused, match="older than 3"):
+        lock.use(home, 2, clock=hands)
+    with pytest.raises(Refused, match="older than 3"):
+        lock.use(home, 2, dry=True, clock=hands)
+    # A higher one was lent by the other hosts; this one learns it, and lends nothing below it any more.
+    hands.pass_(50)
+    lock.use(home, 4, clock=hands)
+    assert fence.highest(home.fence) == 4
+    lease = lock.held(home.lock)
+    assert lease is not None and lease.token == 3 and lease.expires == hands.real + 10
+    assert not hold(home, hands).granted
+
+
+@pytest.mark.parametrize(
+    ("number", "says"),
+    [(errno.ENOSPC, "No space left on device.*Make room"), (errno.EROFS, "Read-only file system.*Mount it writable")],
+)
+@pytest.mark.parametrize("call", ["make_dir", "locked", "write_atomic"])
+def test_a_lock_that_cannot_be_written_is_not_held(
+    home: Home, hands: Hands, monkeypatch: t.Any, call: str, number: int, says: str
+) -> None:
+    def fail(*args: t.Any, **kwargs: t.Any) -> t.Any:
+        raise OSError(number, os.strerror(number), home.root)
+
+    hold(home, hands)
+    monkeypatch.setattr(lock.files, call, fail)
+    for act in (lambda: hold(home, hands, token=2), lambda: lock.use(home, 2, clock=hands)):
+        with pytest.raises(Refused, match=f"(?s)can't be kept in .*{says}"):
+            act()
+    monkeypatch.undo()
+    lease = lock.held(home.lock)
+    assert lease is not None and lease.token == 1
 
 
 def test_hosts_that_have_seen_different_tokens_meet_at_the_highest(home: Home, hands: Hands) -> None:

@@ -9,15 +9,18 @@ import subprocess
 import sys
 import time
 import typing as t
+from unittest import mock
 
 import pytest
 
+from ansible_collections.chainops.validator.plugins.module_utils._core import pack
 from ansible_collections.chainops.validator.plugins.module_utils._core.errors import (
     InputError,
     IntegrityError,
     Refused,
     WaitTimeout,
 )
+from ansible_collections.chainops.validator.plugins.module_utils._core.process import Done
 from ansible_collections.chainops.validator.plugins.module_utils._host import install, procs, release, service
 from ansible_collections.chainops.validator.plugins.module_utils._host.paths import Home
 
@@ -145,6 +148,61 @@ def test_a_plain_process_is_stopped_by_its_signal_and_never_killed_in_silence(tm
         service.number("SIGWHATEVER")
 
 
+class Told(service.Systemd):
+    """A unit whose manager says what the test wants."""
+
+    def __init__(self, home: Home, scope: str = "system", **says: str) -> None:
+        super().__init__("node.service", home, scope=scope)
+        self.says = {"LoadState": "loaded", "ActiveState": "inactive", "ExecMainCode": "1", "Result": "success", **says}
+        self.calls: list[tuple[str, ...]] = []
+
+    def ctl(self, *arguments: str, timeout: float = 30.0, check: bool = True) -> str:
+        self.calls.append(arguments)
+        return "".join(f"{key}={value}\n" for key, value in self.says.items()) if arguments[0] == "show" else ""
+
+
+def test_what_the_manager_killed_by_itself_is_told(tmp_path: t.Any, spawn: t.Callable[..., int]) -> None:
+    pid = spawn([sys.executable, "-c", ""])
+    for result, killed in (("timeout", True), ("oom-kill", True), ("success", False), ("exit-code", False)):
+        node = Told(Home(str(tmp_path), "node1"), Result=result)
+        # It was there when it was asked to stop, and is gone now; what of its children is left, the manager killed.
+        states = [service.State(pid, True, True, None, None, "active"), node.state()]
+        with mock.patch.object(node, "state", lambda states=states: states.pop(0) if len(states) > 1 else states[0]):
+            stopped = service.stop(node, "SIGINT", 5.0, kill=False)
+        assert (stopped["killed"], stopped["clean"]) == (killed, not killed)
+        assert ("kill", "--kill-who=all", "--signal=SIGINT", "node.service") in node.calls
+
+
+def test_a_users_unit_speaks_to_the_users_manager_which_has_to_linger(tmp_path: t.Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/user/7")
+    asked: list[list[str]] = []
+    monkeypatch.setattr(service, "run", lambda argv, **options: asked.append(argv) or Done(0, "LoadState=loaded\n"))
+    node = service.make({"manager": "systemd", "unit": "node.service", "scope": "user"}, Home(str(tmp_path), "node1"))
+    assert isinstance(node, service.Systemd) and node.permit == "/run/user/7/chainops/node1/permit"
+    assert node.drop_in.endswith("/.config/systemd/user/node.service.d/zzz-chainops-guard.conf")
+    node.lingers = str(tmp_path / "alice")
+    (problem,) = node.problems()
+    assert problem.endswith("loginctl enable-linger alice")
+    (tmp_path / "alice").touch()
+    assert node.problems() == []
+    assert all(argv[:2] == ["systemctl", "--user"] for argv in asked)
+    assert service.make({"manager": "systemd", "unit": "n.service"}, Home(str(tmp_path), "n")).lingers is None  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(("scope", "target"), [("system", "multi-user.target"), ("user", "default.target")])
+def test_the_engines_unit_waits_for_what_it_works_on_and_comes_before_the_node(tmp_path: t.Any, scope: str, target: str) -> None:
+    home = Home(os.path.join(str(tmp_path), "a b"), "node1")
+    node = Told(home, scope)
+    node.unit_dir = str(tmp_path / "units")
+    assert install.install_unit(node, home, "f" * 64, ["/mnt/da$ta", "/opt/100%"])
+    drop_in = (tmp_path / "units" / "chainops-turn@node1.service.d" / "instance.conf").read_text()
+    assert "Before=node.service\n" in drop_in
+    assert f'RequiresMountsFor="/mnt/da$ta" "/opt/100%%" "{tmp_path}/a b/node1"\n' in drop_in
+    template = (tmp_path / "units" / "chainops-turn@.service").read_text()
+    assert f"WantedBy={target}" in template and "RestartPreventExitStatus=3\n" in template
+    assert node.calls == [("daemon-reload",), ("enable", "chainops-turn@node1.service")]
+
+
 def test_what_a_node_said_last_is_told(tmp_path: t.Any) -> None:
     log = tmp_path / "log"
     argv = ["/bin/sh", "-c", "seq 1 100; printf 'x%.0s' $(seq 1 5000); echo; echo; echo 'integrity check failed' >&2"]
@@ -183,4 +241,4 @@ def test_the_guard_of_a_unit_lets_only_a_permit_start_it(tmp_path: t.Any) -> Non
         with pytest.raises(InputError):
             service.Systemd(name, Home(str(tmp_path), "node1"))
     with pytest.raises(InputError, match="unit file"):
-        install._quoted('a"b')
+        pack.quoted('a"b')

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import types
 import typing as t
 
 import pytest
@@ -158,3 +159,51 @@ def test_old_trees_are_named_where_space_is_short(host: Host, tmp_path: t.Any, m
     assert tree.exists() and past.due(host.world.home, "r0") == []
     host.effects.close({"outcome": turn.COMMITTED})
     assert not tree.exists() and past.put_aside(host.world.home) == {}
+
+
+@pytest.mark.parametrize(
+    ("looked", "lease", "says"),
+    [
+        ({"checked_at": {"wall": "2026-01-31T12:00:00.123Z"}}, 0, ""),
+        ({"drained_at": {"wall": "2026-01-31T12:00:00.123Z"}}, 0, ""),
+        ({"checked_at": {"wall": "2026-01-31T11:58:01.123Z"}}, 0, ""),
+        ({"checked_at": {"wall": "2026-01-31T11:57:59.123Z"}}, 0, "121 s old, and stands for 120 s"),
+        ({"checked_at": {"wall": "2026-01-31T11:50:00.123Z"}}, 900, ""),
+        ({"checked_at": {"wall": "2026-01-31T11:40:00.123Z"}}, 900, "1200 s old, and stands for 900 s"),
+        ({"checked_at": {"wall": "2026-01-31T12:00:09.123Z"}}, 0, ""),
+        ({"checked_at": {"wall": "2026-01-31T12:01:00.123Z"}}, 0, "clocks differ"),
+        ({"checked_at": {"wall": "soon"}}, 0, "doesn't say when"),
+        ({"checked_at": None, "drained_at": None}, 0, "doesn't say when"),
+    ],
+)
+def test_a_receipt_stands_for_a_while(looked: dict[str, t.Any], lease: float, says: str) -> None:
+    found = steps.stale({"gateway": "gw1", "lease": lease, **looked}, 1769860800.123)
+    assert (says in found[0]) if says else found == []
+
+
+class Pending(Chain):
+    """Nodes by URL: ids of what each has pending."""
+
+    def __init__(self, nodes: dict[str, str]) -> None:
+        super().__init__()
+        self.nodes = nodes
+
+    def client(self, url: str, **dummy: t.Any) -> t.Any:
+        held = self.nodes[url]
+        return types.SimpleNamespace(
+            pending_transactions=lambda: tuple({"txid": txid} for txid in held),
+            transaction=lambda txid: {"state": "pending", "height": None} if txid in held else None,
+            close=lambda: None,
+        )
+
+
+@pytest.mark.parametrize(
+    ("peer", "says"), [("ab", ""), ("a", "1 accepted transactions are in no block and with no other node: b")]
+)
+def test_what_only_this_node_has_accepted_keeps_it_from_being_stopped(tmp_path: t.Any, peer: str, says: str) -> None:
+    host = Host(str(tmp_path), peers=["http://peer"])
+    host.effects.adapter = t.cast(t.Any, Pending({str(host.body["api_url"]): "ab", "http://peer": peer}))
+    problems: list[str] = []
+    context = Context([], CLOCK.monotonic() + 0.2, False, lambda **facts: None, CLOCK)
+    host.effects._check_handover(context, problems)
+    assert problems == ([says] if says else [])

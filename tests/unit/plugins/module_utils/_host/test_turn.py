@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from ansible_collections.chainops.validator.plugins.module_utils._core.clock import Clock
 from ansible_collections.chainops.validator.plugins.module_utils._core.errors import IntegrityError, Refused
 from ansible_collections.chainops.validator.plugins.module_utils._host import turn
-from ansible_collections.chainops.validator.plugins.module_utils._host.engine import Context, Engine
+from ansible_collections.chainops.validator.plugins.module_utils._host.engine import Context, Engine, told
 
 NAMES = [kind.name for kind in turn.SEQUENCES["forward"] if kind.name != "confirm"]
 
@@ -84,6 +84,36 @@ def test_the_deadline_of_the_whole_turn_turns_it_back_but_never_a_commit() -> No
     late = PLAN.total + 1
     assert turn.next_action(PLAN, done("check", "prepare", "guard", "stop"), late).kind == "back"
     assert turn.next_action(PLAN, [*done(*NAMES[:-1]), record("begin", "commit")], late).kind == "do"
+
+
+def test_waiting_for_a_word_has_its_own_deadline_and_is_nobodys_fault() -> None:
+    plan = turn.load(document(confirm=True))
+    late, follows = plan.total + 1, done(*NAMES[:-1])
+    assert turn.next_action(plan, done(*NAMES[:-2]), late).kind == "back"
+    assert turn.next_action(plan, follows, late).step == "confirm"
+    interrupted = [*follows, *[record("begin", "confirm")] * (turn.MAX_BEGINS + 1)]
+    assert turn.next_action(plan, interrupted, late) == turn.Action("do", "confirm", in_doubt=True)
+    answered = [*follows, record("begin", "confirm"), record("done", "confirm", facts={"why": "nobody said a word"})]
+    assert turn.next_action(plan, answered, late).step == "commit"
+    action = turn.next_action(plan, [*answered, *done("commit")], late)
+    assert (action.kind, action.outcome, action.reason) == ("close", "committed", "nobody said a word")
+
+
+def test_an_engine_that_can_not_begin_rests_and_the_next_one_tries_again() -> None:
+    failed = record("unready", error={"message": "no manager answers"})
+    records = [*done("check", "prepare", "guard"), record("session"), *[failed] * (turn.MAX_UNDO_FAILS - 1)]
+    assert turn.next_action(PLAN, records).step == "stop"
+    records.append(failed)
+    assert turn.next_action(PLAN, records).kind == "rest"
+    assert "no manager answers" in turn.result(PLAN, records)["reason"]
+    assert turn.next_action(PLAN, [*records, record("session")]).step == "stop"
+
+
+def test_an_error_takes_no_more_of_a_journal_than_it_may() -> None:
+    error = told(Refused("x" * 10**6, problems=["y" * 10**5] * 10**4, last={"z": "z" * 10**5}))
+    assert error["kind"] == "Refused" and error["message"].startswith("xxx") and "998000 more characters" in error["message"]
+    assert error["problems"][-1] == "9980 more" and len(str(error)) < 8192
+    assert told(KeyError("a")) == {"kind": "KeyError", "message": "KeyError: 'a'"}
 
 
 def test_without_a_migration_data_is_restored_only_when_the_new_release_was_started() -> None:

@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import functools
 import hashlib
+import itertools
 import json
 import os
 import shutil
@@ -53,10 +54,17 @@ def approved(sha256: str) -> str:
     return json.dumps([proof, chain.blocks])
 
 
+# Below those that the kernel hands out to whoever asks for any, and each worker has its own: a port that is chosen now is
+# still free when the node that it is for begins.
+_PORTS = itertools.cycle(range(*(18_000 + 1_000 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) + n for n in (0, 1_000))))
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    for port in itertools.islice(_PORTS, 1_000):
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no port is free")
 
 
 @dataclasses.dataclass

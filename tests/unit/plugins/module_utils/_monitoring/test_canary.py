@@ -9,12 +9,10 @@ import random
 import typing as t
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from ansible_collections.chainops.validator.plugins.module_utils._core.clock import Clock
 from ansible_collections.chainops.validator.plugins.module_utils._core.errors import Unreachable
-from ansible_collections.chainops.validator.plugins.module_utils._monitoring import canary, watch
+from ansible_collections.chainops.validator.plugins.module_utils._monitoring import canary, promql, readers, watch
 from ansible_collections.chainops.validator.plugins.module_utils._monitoring.canary import Check, Evidence, Outcome, Tip
 
 STEP = 5.0
@@ -139,30 +137,6 @@ def test_error_rates_over_many_simulated_soaks() -> None:
     assert edge["pass"] <= 0.08 and edge["fail"] <= 0.05, edge
 
 
-@settings(max_examples=60)
-@given(
-    st.lists(st.floats(-1e6, 1e6), min_size=5, max_size=20),
-    st.lists(st.floats(-1e6, 1e6), min_size=5, max_size=20),
-    st.sampled_from(["lower", "higher", "same"]),
-)
-def test_the_interval_holds_its_estimate_and_the_verdict_follows_from_it(a: list[float], b: list[float], direction: str) -> None:
-    low, estimate, high = canary.shift(a, b, 1.645)
-    assert low <= estimate <= high
-    mirrored = canary.shift(b, a, 1.645)
-    assert mirrored[1] == pytest.approx(-estimate, abs=1e-6)
-    outcome = verdict(
-        Check("c", "q", direction, tolerance=0, floor=10), evidence(a, b[: len(a)] + b[:1] * max(len(a) - len(b), 0))
-    )
-    assert outcome.verdict in ("pass", "fail", "inconclusive")
-
-
-def test_correlated_samples_count_for_less() -> None:
-    slow = [math.sin(i / 8) for i in range(48)]
-    assert canary.inflation(slow) > 5
-    assert canary.inflation([1.0, -1.0] * 20) == 1.0
-    assert canary.inflation([3.0] * 10) == 1.0
-
-
 def test_missed_blocks_are_counted_exactly() -> None:
     signers: dict[int, tuple[str, ...] | None] = dict.fromkeys(range(10, 20), ("A1", "B2", "C3"))
     assert [o.verdict for o in canary.missed(signers, {"val1": "a1"}, 0, 5)] == ["pass"], "case is only a checksum"
@@ -221,23 +195,39 @@ class Ticks(Clock):
 @dataclasses.dataclass
 class Status:
     height: int
+    peers_live: int | None = None
 
 
 @dataclasses.dataclass
 class BlockOf:
     signers: tuple[str, ...] | None
+    time: float = 0.0
+    proposer: str | None = None
 
 
 class Node:
     """A node whose chain grows by one block a second."""
 
-    def __init__(self, clock: Ticks, stuck_at: int | None = None, down: bool = False, absent: set[int] | None = None) -> None:
+    def __init__(
+        self,
+        clock: Ticks,
+        stuck_at: int | None = None,
+        down: bool = False,
+        absent: set[int] | None = None,
+        slow: float = 0.0,
+        rate: float = 1.0,
+    ) -> None:
         self.clock, self.stuck_at, self.down, self.absent = clock, stuck_at, down, absent or set()
+        self.slow, self.rate = slow, rate
+
+    def tip_height(self) -> int:
+        self.clock.now += self.slow
+        return self.status().height
 
     def status(self) -> Status:
         if self.down:
             raise Unreachable("refused", url="x")
-        height = 100 + int(self.clock.now)
+        height = 100 + int(self.clock.now * self.rate)
         return Status(height if self.stuck_at is None else min(height, self.stuck_at))
 
     def block(self, height: int) -> BlockOf:
@@ -275,3 +265,256 @@ def test_a_host_is_known_by_its_name_with_or_without_a_port() -> None:
     assert watch.host_of({"instance": "10.0.0.1:8545"}, "instance", hosts) == "10.0.0.1"
     assert watch.host_of({"instance": "val1x"}, "instance", hosts) is None
     assert watch.host_of({}, "instance", hosts) is None
+
+
+@pytest.mark.parametrize(
+    ("query", "seconds", "raw"),
+    [
+        ("xai_peers_connected", 0, ()),
+        ("rate(xai_chain_height[30s])", 30, ()),
+        ("xai_security_events_total", 0, ("xai_security_events_total",)),
+        ("sum by (x_total) (rate(a_total{job='b_count'}[1m30s]))", 90, ()),
+        ("a_sum / rate(a_count[5m])", 300, ("a_sum",)),
+        ("histogram_quantile(0.9, sum by (le) (rate(h_bucket{a='b'} [2m])))", 120, ()),
+        ("max_over_time(rate(a_total[1m])[10m:30s])", 660, ()),
+        ("increase(a_total[1h]) # b_total", 3600, ()),
+    ],
+)
+def test_what_a_query_looks_back_to(query: str, seconds: float, raw: tuple[str, ...]) -> None:
+    assert promql.look_back(query) == seconds
+    assert promql.raw_counters(query) == raw
+
+
+def test_samples_that_reach_back_to_before_the_restart_are_none() -> None:
+    """What ``rate`` says until its range has passed is partly of the time before: of the old release, and of the stop."""
+    check = Check("c", "rate(x[15s])", "higher", tolerance=0.1, look_back=15.0)
+    mixed = evidence([0.0] * 3 + [3.0] * 21, [3.0] * 24, [3.0] * 24)
+    assert verdict(check, mixed).verdict == "pass"
+    assert verdict(dataclasses.replace(check, look_back=0.0), mixed).shift == 0.0
+    short = verdict(dataclasses.replace(check, look_back=300.0), mixed)
+    assert short.verdict == "inconclusive" and "looks back 300 s, and only 115 s were watched" in short.reason
+    crawling = verdict(check, evidence([3.0] * 11, [3.0] * 11))
+    assert crawling.verdict == "inconclusive" and crawling.seconds_more == 90.0, (
+        "shared data count once: 2 blocks of 15 s, 8 needed"
+    )
+
+
+def test_one_bad_host_of_several_upgraded_ones_is_enough() -> None:
+    what = evidence([3.0] * 12, [3.0] * 12, [3.0] * 12)
+    both = dataclasses.replace(what, canary={"c": what.canary["c"], "d": [points([9.0] * 12)]})
+    outcome = verdict(Check("c", "q"), both)
+    assert outcome.verdict == "fail" and outcome.reason.startswith("d: ")
+    blind = dataclasses.replace(what, canary={"c": what.canary["c"], "d": []})
+    assert verdict(Check("c", "q"), blind).verdict == "inconclusive"
+
+
+@pytest.mark.parametrize("direction", ["lower", "higher", "same"])
+def test_slow_poison_is_a_trend_and_warming_up_is_not(direction: str) -> None:
+    sign = {"lower": 1, "higher": -1, "same": 1}[direction]
+    check = Check("memory", "q", direction, tolerance=0.2)
+    leak = evidence([100.0 + sign * 0.05 * i for i in range(48)], [100.0] * 48, [101.0] * 48)
+    outcome = verdict(check, leak)
+    assert outcome.verdict == "fail" and "gets worse by 36 an hour" in outcome.reason, outcome
+    assert verdict(dataclasses.replace(check, horizon=0.0), leak).verdict == "pass", "nobody asked"
+    warm = evidence([100 - sign * 8 * math.exp(-i / 3) for i in range(48)], [100.0] * 48, [101.0] * 48)
+    assert verdict(check, warm).verdict == "pass"
+    together = evidence(*[[100.0 + sign * 0.05 * i for i in range(48)]] * 3)
+    assert verdict(check, together).verdict == "pass", "what all do is not the canary's"
+    better = evidence([100.0 - sign * 0.05 * i for i in range(48)], [100.0] * 48, [101.0] * 48)
+    assert verdict(check, better).verdict == ("fail" if direction == "same" else "pass")
+
+
+def test_what_nobody_asked_for_can_only_fail() -> None:
+    check = Check("c", "q", detect=True)
+    assert verdict(check, evidence([3.0] * 4, [3.0] * 4)).verdict == "not_applicable"
+    rng = random.Random(3)
+    unclear = evidence(noisy(rng, 10.9, 6, 2.0), noisy(rng, 10, 6, 2.0))
+    assert verdict(check, unclear).verdict == "pass"
+    assert verdict(check, evidence([9.0] * 12, [3.0] * 12)).verdict == "fail"
+
+
+@pytest.mark.parametrize(
+    ("mine", "others", "expected"),
+    [
+        ([3, 3, 3], [3, 3, 3], "pass"),
+        ([3, 0, 0], [3, 2, 2], "fail"),
+        ([3, 0, 3], [3, 2, 3], "pass"),
+        ([0, 0, 0], [0, 0, 0], "not_applicable"),
+        ([9, 8, 6], [9, 9, 9], "fail"),
+        ([9, 8, 6], [9, 8, 6], "pass"),
+        ([9, 8, 9], [9, 9, 9], "pass"),
+        ([None, None], [3, 3], "not_applicable"),
+        ([3, 3], [None, None], "not_applicable"),
+        ([3], [3], "not_applicable"),
+    ],
+)
+def test_falling_and_missing_peers(mine: list[int | None], others: list[float | None], expected: str) -> None:
+    tips = [Tip(10, 10, True, peers=m, others_peers=o) for m, o in zip(mine, others)]
+    assert canary.keeps_peers("val1", tips).verdict == expected
+
+
+def test_blocks_that_come_late_are_told_by_who_made_them() -> None:
+    def chain(late: float, blocks: int = 60) -> dict[int, tuple[float, str | None]]:
+        made: dict[int, tuple[float, str | None]] = {0: (0.0, "B")}
+        for height in range(1, blocks):
+            who = "ABCD"[height % 4]
+            made[height] = (made[height - 1][0] + (late if who == "A" else 1.0), who)
+        return made
+
+    assert [o.verdict for o in canary.late(chain(1.1), {"val1": "a"})] == ["pass"]
+    (outcome,) = canary.late(chain(2.5), {"val1": "a"})
+    assert outcome.verdict == "fail" and "2.50 s when it makes it, 1.00 s when others do" in outcome.reason
+    assert canary.late(chain(9.0, 12), {"val1": "a"})[0].verdict == "not_applicable"
+    assert canary.late({1: (1.0, None), 2: (2.0, None)}, {"val1": "a"})[0].verdict == "not_applicable"
+
+
+@pytest.mark.parametrize(
+    ("exported", "expected"),
+    [
+        (121.0, "pass"),
+        (120.0, "pass"),
+        (115.0, "pass"),
+        (100.0, "inconclusive"),
+        (140.0, "inconclusive"),
+        (None, "not_applicable"),
+        (math.nan, "not_applicable"),
+    ],
+)
+def test_an_exporter_that_lies_is_no_evidence(exported: float | None, expected: str) -> None:
+    seen = [(float(i), 100 + i) for i in range(21)]
+    assert canary.truthful("val1", exported, seen, 20.0, 5.0, 3).verdict == expected
+    assert canary.truthful("val1", exported, [], 20.0, 5.0, 3).verdict == "not_applicable"
+
+
+@pytest.mark.parametrize(
+    ("used", "allowed", "expected"),
+    [(0, 0, "pass"), (5, 10, "pass"), (11, 10, "fail"), (None, 1, "inconclusive"), (math.nan, 1, "inconclusive")],
+)
+def test_an_error_budget(used: float | None, allowed: float, expected: str) -> None:
+    assert canary.spent("budget: x", used, allowed).verdict == expected
+
+
+def test_a_soak_tells_how_it_goes_in_words() -> None:
+    said: list[dict[str, t.Any]] = []
+    clock = Ticks()
+    nodes = {"val1": Node(clock), "val2": Node(clock)}
+    plan = watch.Plan(("val1",), ("val2",), (), {"val1": "A"}, soak=20, looks=2)
+    clients: t.Any = nodes
+    tips = watch.Tips({"val1": clients["val1"]}, {"val2": clients["val2"]})
+    probes = watch.Probes(clients, 1.0, clock)
+    watch.watch(plan, None, watch.Signers([clients["val2"]]), tips, clock, said.append, probes)
+    assert [one["text"].split(",")[0:2] for one in said] == [
+        ["soak", " look 1 of 2: so far well"],
+        ["soak", " look 2 of 2: pass"],
+    ]
+
+
+def probing(**spoilt: t.Any) -> dict[str, t.Any]:
+    clock = Ticks()
+    nodes = {"val1": Node(clock, **spoilt), "val2": Node(clock), "val3": Node(clock)}
+    clients: t.Any = nodes
+    plan = watch.Plan(("val1",), ("val2", "val3"), (), {}, soak=40, extend=40, looks=4)
+    tips = watch.Tips({"val1": clients["val1"]}, {h: clients[h] for h in ("val2", "val3")})
+    return watch.watch(plan, None, None, tips, clock, probes=watch.Probes(clients, 1.0, clock))
+
+
+def test_what_is_seen_of_the_nodes_themselves_needs_no_exporter() -> None:
+    good = probing()
+    assert good["verdict"] == "pass" and good["seconds"] == pytest.approx(40, abs=3)
+    slow = probing(slow=0.6)
+    assert slow["verdict"] == "fail" and slow["seconds"] < 40
+    assert [c["name"] for c in slow["checks"] if c["verdict"] == "fail"] == ["time to answer, as seen from here"]
+    crawling = probing(rate=0.7)
+    assert crawling["verdict"] == "fail"
+
+
+def test_a_node_so_slow_that_looking_takes_all_the_time_is_seen_to_be_slow() -> None:
+    class Slow(Node):
+        def status(self) -> Status:
+            self.clock.now += 2.0  # many requests to a slow node
+            return super().status()
+
+    clock = Ticks()
+    nodes: t.Any = {"val1": Slow(clock, slow=0.9), "val2": Node(clock), "val3": Node(clock)}
+    plan = watch.Plan(("val1",), ("val2", "val3"), (), {}, soak=8, looks=4)
+    tips = watch.Tips({"val1": nodes["val1"]}, {h: nodes[h] for h in ("val2", "val3")})
+    assert watch.watch(plan, None, None, tips, clock, probes=watch.Probes(nodes, 1.0, clock))["verdict"] == "fail"
+
+
+def test_an_unclear_soak_goes_on_and_says_when_it_gives_up() -> None:
+    down = probing(down=True)
+    assert down["verdict"] == "inconclusive" and down["seconds"] == pytest.approx(80, abs=3) and len(down["looks"]) == 8
+
+
+class Metrics:
+    """A Prometheus whose every query gives what it is told."""
+
+    def __init__(self, clock: Ticks, answer: t.Callable[[str, float], t.Sequence[readers.Series]]) -> None:
+        self.clock, self.answer = clock, answer
+        self.asked: list[str] = []
+
+    def now(self) -> float:
+        return self.clock.wall()
+
+    def query(self, expression: str) -> t.Sequence[readers.Series]:
+        self.asked.append(expression)
+        return self.answer(expression, self.clock.wall())
+
+    def query_range(self, expression: str, start: float, end: float, step: float) -> t.Sequence[readers.Series]:
+        return []
+
+
+def budgets(number: float | None, missed: int = -1, absent: set[int] | None = None) -> dict[str, t.Any]:
+    clock = Ticks()
+    nodes = {"val1": Node(clock), "val2": Node(clock, absent=absent)}
+    clients: t.Any = nodes
+    plan = watch.Plan(
+        *(("val1",), ("val2",), (), {}),
+        soak=20, began=940.0, budgets=(watch.Budget("errors", "sum(increase(e_total[{window}]))", 10),),
+        since_height=100, budget_missed=missed, fleet={"val1": "A", "val2": "B"},
+    )  # fmt: skip
+    series = [] if number is None else [readers.Series({}, ((0.0, number),))]
+    api: t.Any = Metrics(clock, lambda query, at: series)
+    tips = watch.Tips({"val1": clients["val1"]}, {"val2": clients["val2"]})
+    result = watch.watch(plan, api, watch.Signers([clients["val2"]]), tips, clock)
+    assert api.asked == ["sum(increase(e_total[80s]))"], "since the rollout began, once, at the end"
+    return result
+
+
+def test_a_budget_is_of_the_whole_rollout() -> None:
+    assert budgets(9.0)["verdict"] == "pass"
+    assert budgets(11.0)["verdict"] == "fail"
+    assert budgets(None)["verdict"] == "inconclusive"
+    assert budgets(0.0, missed=2, absent={105, 107})["verdict"] == "pass"
+    over = budgets(0.0, missed=1, absent={105, 107})
+    assert over["verdict"] == "fail" and "2 of 1 used" in over["checks"][-1]["reason"]
+
+
+def test_a_counter_at_face_value_is_refused() -> None:
+    clock = Ticks()
+    api: t.Any = Metrics(clock, lambda query, at: [])
+    found = watch.gather(api, watch.Plan(("val1",), ("val2",), (), {}), Check("c", "xai_errors_total"), 0, 60)
+    assert "starts again with the node" in found.problem
+
+
+def test_a_soak_that_reads_an_exporter_that_repeats_itself() -> None:
+    clock = Ticks()
+    nodes: t.Any = {"val1": Node(clock), "val2": Node(clock)}
+    plan = watch.Plan(("val1",), ("val2",), (), {}, soak=60, looks=1, height_query="xai_chain_height")
+
+    def exported(query: str, at: float) -> list[readers.Series]:
+        true = 101 + int(at - 1000)
+        return [
+            readers.Series({"instance": "val1:1"}, ((at, 105.0),)),
+            readers.Series({"instance": "val2:1"}, ((at, float(true)),)),
+        ]
+
+    api: t.Any = Metrics(clock, exported)
+    tips = watch.Tips({"val1": nodes["val1"]}, {"val2": nodes["val2"]})
+    result = watch.watch(plan, api, None, tips, clock, probes=watch.Probes(nodes, 2.0, clock))
+    said = {c["name"]: c["verdict"] for c in result["checks"] if c["name"].startswith("exporter")}
+    assert said == {
+        "exporter of val1 tells what its node does": "inconclusive",
+        "exporter of val2 tells what its node does": "pass",
+    }
+    assert result["verdict"] == "inconclusive"

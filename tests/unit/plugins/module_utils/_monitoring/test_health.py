@@ -195,6 +195,160 @@ def test_services_that_are_down_or_talk_nonsense_are_findings() -> None:
     assert all(f.required for f in health.judge(odd, Expectations()) if "tell" in f.message)
 
 
+def silence_of(name: str, value: str, regex: bool = False, **changes: t.Any) -> dict[str, t.Any]:
+    matcher = {"name": name, "value": value, "isRegex": regex, "isEqual": True}
+    return {"id": "s", "status": {"state": "active"}, "matchers": [matcher], "createdBy": "alex", "endsAt": "later", **changes}
+
+
+@pytest.mark.parametrize(
+    ("silence", "hides"),
+    [
+        (silence_of("alertname", "NodeDown"), True),
+        (silence_of("instance", "val2(:[0-9]+)?", regex=True), True),
+        (silence_of("severity", "critical"), True),
+        (silence_of("alertname", "Node"), False),
+        (silence_of("alertname", "Node", regex=True), False),
+        (silence_of("team", ""), True),
+        (silence_of("team", "other"), False),
+        (silence_of("alertname", "(?P<", regex=True), True),
+        (silence_of("alertname", "NodeDown", createdBy="chainops.validator"), False),
+        (silence_of("alertname", "NodeDown", status={"state": "pending"}), False),
+    ],
+)
+def test_a_silence_by_accident_is_found_by_what_it_hides(silence: dict[str, t.Any], hides: bool) -> None:
+    services = facts()
+    services["alertmanager"]["silences"].append(silence)
+    said = [f for f in health.judge(services, Expectations(jobs=("xai-node",), rules=("NodeDown",))) if f.id == "silence:s"]
+    assert [f.required for f in said] == [True] * hides, said
+    assert not [f for f in health.judge(services, Expectations()) if f.id == "silence:s"], "nobody named it"
+
+
+def test_an_alertmanager_that_hears_nothing_or_tells_nobody() -> None:
+    services = facts()
+    services["alertmanager"]["alerts"].clear()
+    fresh = services["prometheus"]["alerts"][0]["activeAt"]
+    services["prometheus"]["alerts"][0]["activeAt"] = "2026-11-22T21:00:00Z"
+    assert any("has not heard of it" in m for m in messages(services))
+    services["prometheus"]["alerts"][0]["activeAt"] = fresh
+    assert not any("has not heard of it" in m for m in messages(services)), "it may still be on its way"
+    config = "global:\n  resolve_timeout: 5m\nroute:\n  receiver: operators\nreceivers:\n- name: operators\n- name: 'pager'\n"
+    services = facts()
+    services["alertmanager"].update(config=config, receivers=["operators", "pager"])
+    assert any("no receiver has any integration" in m for m in messages(services))
+    assert any("'operators' sends nothing anywhere" in m for m in messages(services, Expectations(receivers=("operators",))))
+    services["alertmanager"]["config"] += "  webhook_configs:\n  - url: <secret>\ntemplates: []\n"
+    assert health.mute_receivers(services["alertmanager"]["config"]) == ["operators"]
+    assert not any("no receiver has any" in m for m in messages(services))
+
+
+def test_a_prometheus_that_stores_nothing_or_has_no_rules() -> None:
+    services = facts()
+    services["prometheus"]["samples"] = []
+    assert sum("no scrape of it is in the database" in m for m in messages(services)) == 3
+    services = facts()
+    services["prometheus"]["rules"] = []
+    assert "it has no rule: no alert can ever fire" in messages(services)
+
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("numbers", "bounds", "words"),
+    [
+        ([3.0], {"max": 5}, ""),
+        ([3.0, 7.0], {"max": 5}, "backlog is 7, more than 5"),
+        ([3.0, 0.5], {"min": 1}, "backlog is 0.5, less than 1"),
+        ([], {"max": 5}, "backlog: no data"),
+        ([NAN], {"max": 5}, "backlog: no data"),
+        (None, {}, "backlog: refused"),
+        ([12.0], {"max_rise": 2}, ""),
+        ([12.5], {"max_rise": 2}, "backlog is 12.5, and was 10: it may rise by 2"),
+    ],
+)
+def test_values_are_held_against_their_bounds(numbers: list[float] | None, bounds: dict[str, float], words: str) -> None:
+    services = facts()
+    services["prometheus"]["values"] = {"backlog": {"is": numbers, "why": "refused" if numbers is None else "no data"}}
+    expect = Expectations(values=(health.Value("backlog", "q", **bounds),))
+    before = {"findings": [], "values": {"backlog": [9.0, 10.0]}}
+    said = [f for f in health.judge(services, expect, before) if f.id.startswith("value:")]
+    assert [f.message for f in said] == ([words] if words else [])
+    assert all(f.required for f in said if ":none" in f.id or ":rise" in f.id)
+    json.dumps(health.values(services), allow_nan=False)
+
+
+def test_the_queries_of_a_dashboard_and_the_series_they_read() -> None:
+    board = {
+        "panels": [
+            {
+                "type": "row",
+                "panels": [{"targets": [{"expr": 'rate(xai_a_total{instance=~"$host",job="x"}[$__rate_interval])'}]}],
+            },
+            {"targets": [{"expr": "xai_b"}, {"expr": " "}, {"query": "not this"}]},
+        ],
+        "rows": [{"panels": [{"targets": [{"expr": 'sum(xai_c{job="$job"})'}]}]}],
+    }
+    queries = health.panel_queries(board)
+    assert [promql.selectors(query) for query in queries] == [('xai_a_total{job="x"}',), ("xai_b",), ("xai_c{}",)]
+    grafana = {"up": True, "health": {"database": "ok"}, "dashboards": {"x": True, "y": True}, "panels": {"x": queries, "y": []}}
+    grafana.update(token=False, panel_series={"x": {"xai_b": True, "xai_c": False, "xai_d": None}})
+    assert messages({"grafana": grafana}) == [
+        "dashboard 'x': 2 of 3 series that it shows don't exist: xai_c, xai_d",
+        "expected dashboard 'y' has no panel that asks for anything",
+        "without grafana_token nobody knows whether its data sources answer",
+    ]
+    grafana.update(token=True, dashboards={}, data_sources=[], data_source_health={})
+    assert messages({"grafana": grafana}, Expectations(data_sources=("Prometheus",))) == [
+        "it has no data source: dashboards show nothing",
+        "expected data source 'Prometheus' does not exist",
+    ]
+
+
+class Bad(Recorded):
+    """A service that is up, and whose every answer is the same nonsense."""
+
+    def __init__(self, status: int, body: bytes) -> None:
+        super().__init__({})
+        self.status, self.body = status, body
+
+    def get(self, path: str, query: t.Mapping[str, t.Any] | None = None) -> Response:
+        return Response(200 if path.endswith("ready") else self.status, {}, self.body, self.url(path))
+
+
+@pytest.mark.parametrize("service", ["prometheus", "alertmanager", "grafana", "loki"])
+@pytest.mark.parametrize(
+    "http",
+    [
+        Bad(200, b"<html>welcome</html>"),
+        Bad(200, b"{}"),
+        Bad(200, b"[]"),
+        Bad(200, b'{"status":"success","data":{}}'),
+        Bad(200, b"null"),
+        Bad(502, b"bad gateway"),
+        Bad(401, b'{"message":"unauthorized"}'),
+    ],
+)
+def test_a_service_that_lies_or_says_nothing_never_passes(service: str, http: Bad) -> None:
+    apis: dict[str, t.Any] = {
+        "prometheus": readers.Prometheus("http://monitor", 1),
+        "alertmanager": readers.Alertmanager("http://monitor", 1),
+        "grafana": readers.Grafana("http://monitor", 1, "t0ken"),
+        "loki": readers.Loki("http://monitor", 1),
+    }
+    api = apis[service]
+    api.http = t.cast("t.Any", http)
+    seen = {
+        "prometheus": lambda: health.ask_prometheus(api, 0, 900),
+        "alertmanager": lambda: health.ask_alertmanager(api),
+        "grafana": lambda: health.ask_grafana(api, True, ("board",)),
+        "loki": lambda: health.ask_loki(api, ('{job="xai"}',), 900),
+    }[service]()
+    findings = health.judge({service: seen}, Expectations())
+    assert any(f.required for f in findings), (service, findings)
+    baseline = {"findings": [f.as_dict() for f in findings]}
+    assert health.compare(findings, baseline)[0], "nor when it was like that before"
+
+
 def test_silenced_and_ignored_alerts_are_told_but_no_problem() -> None:
     services = facts()
     services["alertmanager"]["alerts"][0]["status"]["state"] = "suppressed"
@@ -210,7 +364,7 @@ def test_grafana_and_loki_in_the_shapes_they_document() -> None:
         Recorded(
             {
                 "/api/health": {"database": "ok", "version": "10.4.1", "commit": "x"},
-                "/api/dashboards/uid/xai-overview": {"dashboard": {}},
+                "/api/dashboards/uid/xai-overview": {"dashboard": {"panels": [{"targets": [{"expr": "up"}]}]}},
                 "/api/datasources": [{"uid": "p1", "name": "Prometheus"}, {"uid": "l1", "name": "Loki"}],
                 "/api/datasources/uid/p1/health": {"status": "OK", "message": "fine"},
                 "/api/datasources/uid/l1/health": {"status": "ERROR", "message": "no"},

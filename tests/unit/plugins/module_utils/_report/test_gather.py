@@ -9,6 +9,7 @@ import typing as t
 
 from ansible_collections.chainops.validator.plugins.module_utils._report import invariants
 from ansible_collections.chainops.validator.plugins.module_utils._report.gather import gather
+from ansible_collections.chainops.validator.plugins.module_utils._report.page import render
 
 OLD, NEW = "a" * 64, "b" * 64
 
@@ -124,3 +125,19 @@ def test_a_drain_that_was_not_undone_shows() -> None:
     del left["undrain_done"]
     rollout = gather({"v1": left}, seen(), about())
     assert rollout["drains"][0]["restored"] is False
+
+
+def test_silences_are_listed_with_what_became_of_them() -> None:
+    one = {
+        "id": "s1",
+        "state": "removed",
+        "matchers": ["instance=~v1(:[0-9]+)?"],
+        "starts_at": "a",
+        "ends_at": "b",
+        "comment": "r1-v1-1",
+    }
+    rollout = gather({"v1": {**host(), "announce_silenced": {"silence_id": "s1", "silences": [one]}}}, seen(), about())
+    assert rollout["silences"] == [{**one, "host": "v1"}]
+    page = render(rollout, []).decode()
+    assert "removed" in page and "instance=~v1(:[0-9]+)?" in page
+    assert gather({"v1": {**host(), "announce_silenced": {"skipped": True}}}, seen(), about())["silences"] == []
