@@ -588,7 +588,7 @@ def mounted(work: pathlib.Path, system: str, size: int) -> t.Iterator[pathlib.Pa
     image, where = work / f"{system}.img", work / system
     where.mkdir()
     with image.open("wb") as stream:
-        stream.truncate(max(size, 1 << 30))
+        stream.truncate(size)
     run([f"mkfs.{system}", "-q", str(image)], work)
     device = run(["losetup", "--find", "--show", "--direct-io=on", str(image)], work).strip()
     try:
@@ -623,7 +623,7 @@ def measure(work: pathlib.Path, share: float) -> tuple[list[Bench], Limits, list
             left_out.append(f"{system}: takes root and mkfs.{system}")
             continue
         for tree in (Large(), Small()):
-            with mounted(work, system, int(3.5 * tree.full * share)) as place:
+            with mounted(work, system, int(5 * tree.full * share) + (1 << 30)) as place:
                 bench = Bench(place, system, tree, share, quick)
                 found.append(bench)
                 bench.run()
