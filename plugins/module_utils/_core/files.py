@@ -57,6 +57,17 @@ def write_atomic(path: str, data: bytes | t.Iterable[bytes], mode: int = 0o644, 
     fsync_dir(parent)
 
 
+def set_aside(path: str, size: int) -> None:
+    """A file that owns ``size`` bytes of its file system, durably, for whoever deletes it when there is no other space."""
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        os.posix_fallocate(handle, 0, size)
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+    fsync_dir(os.path.dirname(os.path.abspath(path)))
+
+
 def switch_link(link: str, target: str) -> None:
     """Point a symbolic link elsewhere, atomically and durably."""
     parent = os.path.dirname(os.path.abspath(link))

@@ -65,6 +65,11 @@ class Home:
         return self.at("engine")
 
     @property
+    def reserve(self) -> str:
+        """Space that is set aside while a turn is under way, for the small files that its end needs on a full disk."""
+        return self.at("reserve")
+
+    @property
     def engine_lock(self) -> str:
         """Flocked by a running engine; holds its turn id and token."""
         return self.at("engine.lock")

@@ -12,6 +12,7 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import datetime
+import errno
 import os
 import shutil
 import typing as t
@@ -29,11 +30,13 @@ from .._state import migration, rehearse, retention, watermark
 from .._state import restore as state_restore
 from .._state import snapshot as state_snapshot
 from .._state import verify as state_verify
+from .._state.fault import StorageFault
 from . import fence, forecast, past, probe, procs, release, turn
 from . import service as services
 from .engine import Context
 from .paths import Home
 
+T = t.TypeVar("T")
 MIB = 1 << 20
 #: A peer's answer may take this long (seconds) while a node is watched; a dead one must not hold the watch.
 PEER_TIMEOUT = 2.0
@@ -47,6 +50,8 @@ REPORT, REPORTS = 5.0, 30
 HANDOVER = 30.0
 #: Seconds for which a drain receipt stands where nobody on the gateway watches the drain, and by which clocks may differ.
 RECEIPT_AGE, SKEW = 120.0, 10.0
+#: Bytes set aside for what an undo writes besides the journal: a watermark, a guard, a result, each of a few kilobytes.
+RESERVE = 1 << 20
 #: The hot copy is brought up to date until sealing is predicted to take no longer than this (seconds), or it doesn't get better.
 FREEZE_GOAL = 0.3
 
@@ -80,19 +85,35 @@ class HostEffects:
         self.service.revoke()
         # A swap that a power cut interrupted is brought to its end before anybody looks at the data.
         if self.service.state().pid is None:
-            state_restore.finish(self.data_dir, self.home.instance)
+            self._somehow(lambda: state_restore.finish(self.data_dir, self.home.instance))
 
     def do(self, step: str, context: Context) -> dict[str, t.Any]:
         effect: t.Callable[[Context], dict[str, t.Any]] = getattr(self, f"_do_{step}")
+        if self.plan.step(step).kind in turn.PAST_DEADLINE:
+            return self._somehow(lambda: effect(context))
         return effect(context)
 
     def undo(self, undo: str, context: Context) -> dict[str, t.Any]:
         effect: t.Callable[[Context], dict[str, t.Any]] = getattr(self, f"_undo_{undo}")
-        return effect(context)
+        return self._somehow(lambda: effect(context))
+
+    def _somehow(self, effect: t.Callable[[], T]) -> T:
+        """What can't be turned back any more, or is the way back: on a full disk, it takes what was set aside for it."""
+        try:
+            return effect()
+        except (OSError, StorageFault) as exc:
+            code = errno.errorcode.get(exc.errno or 0) if isinstance(exc, OSError) else exc.fields.get("errno")
+            if code not in ("ENOSPC", "EDQUOT"):
+                raise
+            try:
+                os.unlink(self.home.reserve)
+            except FileNotFoundError:
+                raise exc from None
+        return effect()
 
     def rest(self, result: dict[str, t.Any]) -> None:
         with contextlib.suppress(OSError):
-            files.write_atomic(self.home.turn(self.plan.turn_id).result, canonical.pretty(result))
+            self._somehow(lambda: files.write_atomic(self.home.turn(self.plan.turn_id).result, canonical.pretty(result)))
 
     def close(self, result: dict[str, t.Any]) -> None:
         """The result is evidence, the journal is the truth: a full disk must not keep the journal open."""
@@ -101,6 +122,8 @@ class HostEffects:
             self.service.unguard()
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self.home.open)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.home.reserve)
         with contextlib.suppress(FileNotFoundError):
             files.fsync_dir(self.home.journals)
         # What this rollout put aside stays until it is finished. What another one left is deleted; it may take long.
@@ -332,6 +355,7 @@ class HostEffects:
         own = shutil.disk_usage(self.home.root).free
         if own < 64 * MIB:
             problems.append(f"{own // MIB} MiB free under {self.home.root}, 64 MiB are needed")
+        files.set_aside(self.home.reserve, RESERVE)
         return {"data_bytes": size, "free_bytes": free}
 
     def _put_aside(self) -> str:

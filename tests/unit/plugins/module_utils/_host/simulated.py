@@ -71,6 +71,8 @@ PEERS = [f"http://10.0.0.{n}:8545" for n in (1, 2, 3)]
 PACE = 0.2
 SECTOR = 512
 RESERVE = 48 << 10
+#: First words of what needs little space; everything else that needs any, needs much.
+SMALL = ("write", "record", "switch")
 BASE = 100
 TOTAL = 40.0
 CONFIRM = 4.0
@@ -182,6 +184,8 @@ class Disk:
         self.files: dict[str, File] = {}
         self.open_files: dict[int, str] = {}
         self.full = False
+        self.data_full = False  # the disk that the data are on; what is small is on the other one
+        self.spare = 0  # small files that fit in what was set aside, once it is given up
         self.path = types.SimpleNamespace(
             exists=lambda path: path in self.files, dirname=os.path.dirname, abspath=os.path.abspath
         )
@@ -289,6 +293,9 @@ class Small:
         self.unlinked.pop(path, None)
         self.world.event(f"written {os.path.basename(path)}")
 
+    def set_aside(self, path: str, size: int) -> None:
+        self.write_atomic(path, bytes(size))
+
     def make_dir(self, path: str, mode: int = 0o755) -> None: ...
 
     def fsync_dir(self, path: str) -> None:
@@ -300,6 +307,8 @@ class Small:
         if path not in self.content:
             raise FileNotFoundError(path)
         self.unlinked[path] = self.content.pop(path)
+        if path == HOME.reserve:
+            self.world.disk.spare = len(self.unlinked[path]) // 8192
         self.world.event(f"unlinked {os.path.basename(path)}")
 
     def open(self, path: str, mode: str = "r", encoding: str | None = None) -> t.Any:
@@ -549,8 +558,11 @@ class World:
         if self.quiet:
             return
         self.events += 1
-        if space and self.disk.full:
-            raise OSError(errno.ENOSPC, "No space left on device")
+        small = name.partition(" ")[0] in SMALL
+        if space and (self.disk.full if small else self.disk.data_full):
+            if not small or not self.disk.spare:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            self.disk.spare -= 1
         for fault in self.faults.pop(self.events, ()):
             self.tick()
             self.trace.append(f"{self.events} {name}: {fault.kind} {fault.value:g}")
@@ -598,10 +610,14 @@ class World:
 
     def _fill(self, value: float) -> None:
         self.disturbed = True
+        self.disk.full = self.disk.data_full = True
+
+    def _fill_state(self, value: float) -> None:
+        self.disturbed = True
         self.disk.full = True
 
     def _free(self, value: float) -> None:
-        self.disk.full = False
+        self.disk.full = self.disk.data_full = False
 
     def _intrude(self, value: float) -> None:
         """Somebody, or something, starts the unit."""
@@ -1046,7 +1062,7 @@ def play(schedule: Schedule) -> tuple[World, str]:
         if outcome is not None and world.open_turn():
             # It rests. Somebody looks: there is space again and nothing holds the data, and the engine is started once more.
             world.rests += 1
-            world.disk.full = False
+            world.disk.full = world.disk.data_full = False
             world.clock.sleep(10.0)
             outcome = None
     world.clock.sleep(3.0)
