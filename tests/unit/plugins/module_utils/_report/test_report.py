@@ -44,6 +44,13 @@ def test_nothing_observed_is_nothing_held() -> None:
     }
 
 
+def test_a_first_turn_that_touched_nothing_has_nothing_to_write_down() -> None:
+    rollout = sample.good()
+    host(rollout)["manifest"].update(entries=0)
+    host(rollout)["turn"].update(touched=False)
+    assert statuses(rollout)["I7"] == "held"
+
+
 def host(rollout: dict[str, t.Any], number: int = 1) -> dict[str, t.Any]:
     return t.cast("dict[str, t.Any]", rollout["hosts"][number])
 
