@@ -8,8 +8,10 @@ Connections are kept. Long requests (``--long``) are reads whose own few bytes t
 node hold them all that time; so many are always under way. The node has no websockets, so none are opened.
 
 Open loop: requests start at their times whether or not earlier ones came back, as those of many independent clients would.
-Nothing is retried silently: a request that fails is counted as failed, even if the same transfer gets through later. At the end
-every block that was made meanwhile is read, and each accepted transfer must be in exactly one of them.
+Nothing is retried silently: a request that fails is counted as failed, even if the same transfer gets through later. One thing is
+asked again, and counted: a read whose kept connection turns out to be closed, which is no answer to anything. HTTP clients do so
+by themselves (RFC 9112, 9.3.1), and a gateway that is reloaded closes what is kept. At the end every block that was made in the
+meantime is read, and each accepted transfer must be in exactly one of them.
 
 Needs aiohttp and cryptography (controller only). The API key comes from ``--api-key-file`` or the environment variable
 ``LOAD_API_KEY``, never from the command line.
@@ -70,7 +72,7 @@ class Load:
         self.url = options.url.rstrip("/")
         self.stopping = asyncio.Event()
         self.requests = self.reads = self.writes = self.failed = self.slow = self.csrf_403 = 0
-        self.skipped_transfers = self.longs = 0
+        self.skipped_transfers = self.longs = self.asked_again = 0
         self.slows: list[dict[str, t.Any]] = []
         self.latencies: list[float] = []
         self.failures: list[dict[str, t.Any]] = []
@@ -111,10 +113,14 @@ class Load:
         accept: t.Collection[int] = (200,),
         headers: t.Mapping[str, str] | None = None,
         trickle: float = 0.0,
+        again: bool = True,
     ) -> tuple[int | None, t.Any]:
-        """(status, JSON); status None when there was no answer. Counts and records. ``trickle``: seconds that sending takes."""
+        """(status, JSON); status None when there was no answer. Counts and records.
+
+        ``trickle``: seconds that sending takes. ``again``: whether it may be sent again when its kept connection is closed.
+        """
         began, clock = time.time(), time.monotonic()
-        self.requests += 1
+        self.requests += again
         kind = "long" if trickle else "read" if method == "GET" else "write"
         sent: dict[str, t.Any] = {"json": body}
         if trickle:
@@ -122,8 +128,11 @@ class Load:
         status: int | None = None
         value: t.Any = None
         error = ""
+        connections: list[bool] = []  # those that it went out on, and whether each was a kept one
         try:
-            async with self.session.request(method, self.url + path, headers=headers, **sent) as answer:
+            async with self.session.request(
+                method, self.url + path, headers=headers, trace_request_ctx=connections, **sent
+            ) as answer:
                 status = answer.status
                 text = await answer.text()
                 with contextlib.suppress(ValueError):
@@ -132,6 +141,10 @@ class Load:
                     error = f"no JSON: {text[:200]}"
         except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as exc:
             error = f"{type(exc).__name__}: {exc}"
+            closed = connections == [True] and isinstance(exc, (aiohttp.ServerDisconnectedError, ConnectionError))
+            if closed and again and method == "GET":
+                self.asked_again += 1
+                return await self.call(method, path, accept=accept, trickle=trickle, again=False)
         seconds = time.monotonic() - clock
         if not trickle:
             self.latencies.append(seconds)
@@ -273,8 +286,9 @@ class Load:
         timeout = aiohttp.ClientTimeout(total=self.options.timeout)
         connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=5)
         async with aiohttp.ClientSession(
-            timeout=timeout, connector=connector, cookie_jar=aiohttp.DummyCookieJar()
+            timeout=timeout, connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trace_configs=[_connections()]
         ) as self.session:
+            _never_by_itself(self.session)
             first = await self._tip()
             began = time.time()
             self.note("started", url=self.url, first_height=first)
@@ -340,6 +354,7 @@ class Load:
             "failed": self.failed,
             "slow": self.slow,
             "csrf_403": self.csrf_403,
+            "asked_again": self.asked_again,
             "by_status": dict(sorted(self.by_status.items())),
             "transfers_sent": len(self.sent),
             "transfers_included": included,
@@ -356,6 +371,28 @@ class Load:
             "failures": self.failures,
             "slow_requests": self.slows,
         }
+
+
+def _connections() -> aiohttp.TraceConfig:
+    """Tells each request which connections it went out on, and whether each was a kept one."""
+
+    async def kept(session: aiohttp.ClientSession, context: t.Any, params: t.Any) -> None:
+        if context.trace_request_ctx is not None:
+            context.trace_request_ctx.append(True)
+
+    async def new(session: aiohttp.ClientSession, context: t.Any, params: t.Any) -> None:
+        if context.trace_request_ctx is not None:
+            context.trace_request_ctx.append(False)
+
+    trace = aiohttp.TraceConfig()
+    trace.on_connection_reuseconn.append(kept)
+    trace.on_connection_create_end.append(new)
+    return trace
+
+
+def _never_by_itself(session: aiohttp.ClientSession) -> None:
+    """aiohttp would ask again on new connections, too, and tell nobody. There is no public way to keep it from that."""
+    session._retry_connection = False
 
 
 async def _drops(seconds: float) -> t.AsyncIterator[bytes]:
