@@ -47,7 +47,7 @@ class Evidence:
             if wanted:
                 sealed[host] = net.ask(host, "look", **asked(net, host, (), wanted))["snapshots"]
         hosts = [self._host(host, after[host], turns.get(host, ()), sealed.get(host, {})) for host in net.validators]
-        gateway = net.ask(net.gateway, "gateway_look")
+        gateways = net.ask_all(net.gateways, "gateway_look")
         requests, failures = self.clients.since(self.moment)
         last = max(net.height(host) for host in net.validators)
         scans = [seen["secrets"] for seen in after.values()]
@@ -67,9 +67,10 @@ class Evidence:
                 "last_height": last,
             },
             "drains": [
-                {"server": name, "gateway": net.gateway, "restored": restored(gateway["receipts"][name], server)}
-                for name, server in gateway["servers"].items()
-                if gateway["receipts"][name] is not None
+                {"server": name, "gateway": gateway, "restored": restored(seen["receipts"][name], server)}
+                for gateway, seen in gateways.items()
+                for name, server in seen["servers"].items()
+                if seen["receipts"][name] is not None
             ],
             "load": {"requests": requests, "failed": len(failures), "failures": failures[:5]},
             "secrets_scan": {
@@ -184,17 +185,13 @@ def settled(net: Network, seconds: float = 45.0) -> None:
     wait(one_chain, "all validators are on one chain, at its tip", seconds, 0.3)
     first = min(heights().values())
     wait(lambda: min(heights().values()) > first, "every validator follows the chain", 20.0, 0.2)
-    servers = wait(
-        lambda: (
-            (s := net.ask(net.gateway, "gateway_look")["servers"])
-            and all(one["state"] == "ready" and one["up"] for one in s.values())
-            and s
-        ),
-        "every server takes traffic on the gateway",
-        20.0,
-        0.3,
-    )
-    assert len(servers) == len(net.validators)
+
+    def serving() -> bool:
+        seen = net.ask_all(net.gateways, "gateway_look").values()
+        taking = [sum(one["state"] == "ready" and one["up"] for one in gateway["servers"].values()) for gateway in seen]
+        return taking == [len(net.validators)] * len(net.gateways)
+
+    wait(serving, "every server takes traffic on every gateway", 20.0, 0.3)
 
 
 def problems(net: Network, rollout: JsonDict) -> list[str]:

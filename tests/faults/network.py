@@ -1,7 +1,7 @@
 # Copyright (c) 2026 chainops.validator contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The devnet as the fault suite holds it: hosts, their containers and networks, playbooks, and clients behind the gateway."""
+"""The devnet as the fault suite holds it: hosts, their containers and networks, playbooks, and clients behind the gateways."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ class Agent:
 
 
 class Network:
-    """Four validators and a gateway, and this machine as their controller."""
+    """Four validators and two gateways, and this machine as their controller."""
 
     def __init__(self, out: pathlib.Path) -> None:
         listed = subprocess.run([sys.executable, INVENTORY / "hosts.py"], check=True, capture_output=True, text=True)
@@ -120,7 +120,7 @@ class Network:
         self.name = str(inventory["all"]["vars"]["devnet_name"])
         self.home = pathlib.Path(inventory["all"]["vars"]["devnet_home"])
         self.validators: list[str] = inventory["validators"]["hosts"]
-        self.gateway: str = inventory["gateways"]["hosts"][0]
+        self.gateways: list[str] = inventory["gateways"]["hosts"]
         self.address: dict[str, str] = {name: one["ansible_host"] for name, one in facts.items() if "ansible_host" in one}
         self.pool = concurrent.futures.ThreadPoolExecutor(max_workers=16)
         self.playbooks = 0
@@ -197,7 +197,7 @@ class Network:
         """Bring the agent, the collection's code and the shim to every host, and put the shim under the engine."""
         for path in ("lib.zip", "boundary.so"):
             assert (self.out / path).exists()
-        for host in (*self.validators, self.gateway):
+        for host in (*self.validators, *self.gateways):
             command = [*self.ssh(host), f"mkdir -p {ON_HOST} && tar -xC {ON_HOST}"]
             pack = subprocess.run(
                 ["tar", "-c", "-C", str(HERE), "agent.py", "-C", str(self.out), "lib.zip", "boundary.so"],
@@ -354,13 +354,13 @@ class Play:
 
 
 class Clients(threading.Thread):
-    """Independent readers behind the gateway, all the time; what each request came to is kept with its time."""
+    """Independent readers behind the gateways, all the time; what each request came to is kept with its time."""
 
     PATHS = ("/block/latest?summary=1", "/stats", "/health", "/mempool/stats")
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, addresses: t.Sequence[str]) -> None:
         super().__init__(daemon=True)
-        self.address = address
+        self.addresses = addresses
         self.asked: list[tuple[float, str]] = []
         self.stopped = threading.Event()
 
@@ -371,7 +371,7 @@ class Clients(threading.Thread):
             began = time.monotonic()
             problem = ""
             try:
-                connection = http.client.HTTPConnection(self.address, 8545, timeout=20)
+                connection = http.client.HTTPConnection(self.addresses[number // 4 % len(self.addresses)], 8545, timeout=20)
                 connection.request("GET", self.PATHS[number % len(self.PATHS)])
                 answer = connection.getresponse()
                 answer.read()
@@ -386,3 +386,31 @@ class Clients(threading.Thread):
         """How many requests there were, and what went wrong with those that failed."""
         some = [problem for began, problem in list(self.asked) if began >= moment]
         return len(some), [problem for problem in some if problem]
+
+
+class Load:
+    """The devnet's load client behind one gateway: reads, long requests and, behind the first gateway, signed transfers."""
+
+    def __init__(self, net: Network, gateway: str, name: str, *, rate: float, long: int) -> None:
+        self.out, self.summary = net.out / "logs" / f"{name}.jsonl", net.out / "logs" / f"{name}.json"
+        self.process = subprocess.Popen(
+            [
+                *(sys.executable, str(REPO / "roles" / "devnet" / "files" / "load_client.py"), "--url", net.api(gateway)),
+                *("--accounts", str(net.home / "network" / "accounts.json"), "--skip-accounts", "5"),
+                *("--api-key-file", str(net.home / "secrets" / "api_key")),
+                *("--rate", str(rate), "--long", str(long), "--transfer-rate", "2" if gateway == net.gateways[0] else "0"),
+                *("--duration", "1200", "--out", str(self.out), "--summary", str(self.summary)),
+            ],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.STDOUT,
+        )
+
+    def stop(self) -> JsonDict:
+        """What the clients saw. Raises Broken when they don't tell."""
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            self.process.wait(120)
+            return t.cast("JsonDict", json.loads(self.summary.read_text(encoding="utf-8")))
+        except (subprocess.TimeoutExpired, OSError, ValueError) as error:
+            self.process.kill()
+            raise Broken(f"the load client left no summary: {error}; see {self.out}") from error

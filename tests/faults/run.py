@@ -84,7 +84,7 @@ class Suite:
         if not gate["verdict"]["open"]:
             raise Broken(f"the gate is not open: {gate['verdict']['reasons']}")
         self.proof = {**gate, "id": PROPOSAL, "digest": canonical.digest(gate["proof"])}
-        self.clients = Clients(self.net.address[self.net.gateway])
+        self.clients = Clients([self.net.address[gateway] for gateway in self.net.gateways])
         self.clients.start()
         if not fresh:
             self.recover(None)
@@ -196,12 +196,12 @@ class Suite:
             except (Broken, Refusal) as error:
                 self.say(f"        {host} can't be brought back: {error}")
         try:
-            seen = self.net.ask(self.net.gateway, "gateway_look")
-            for name, server in seen["servers"].items():
-                if server["state"] != "ready":
-                    token = int((seen["receipts"][name] or {}).get("fence_token", 0))
-                    asked = {"server": name, "instance": name, "fence_token": token, "timeout": 60.0}
-                    self.net.ask(self.net.gateway, "gateway", state="active", **asked)
+            for gateway, seen in self.net.ask_all(self.net.gateways, "gateway_look").items():
+                for name, server in seen["servers"].items():
+                    if server["state"] != "ready":
+                        token = int((seen["receipts"][name] or {}).get("fence_token", 0))
+                        asked = {"server": name, "instance": name, "fence_token": token, "timeout": 60.0}
+                        self.net.ask(gateway, "gateway", state="active", **asked)
             checker.settled(self.net)
         except (Broken, Refusal) as error:
             self.say(f"        the fleet is not whole: {error}")
@@ -249,11 +249,11 @@ def main() -> int:
         sys.exit("the hosts are containers with systemd and a network of their own: run as root")
     os.environ.setdefault("DEVNET_NAME", "faults")
     os.environ.setdefault("DEVNET_SUBNET", "10.89.91.0/24")
-    os.environ["DEVNET_VALIDATORS"], os.environ["DEVNET_GATEWAYS"] = "4", "1"
+    os.environ["DEVNET_VALIDATORS"], os.environ["DEVNET_GATEWAYS"] = "4", "2"
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     suite = Suite(keep=arguments.keep)
     try:
-        suite.say(f"{len(cases)} cases, on four validators and a gateway in containers of this machine")
+        suite.say(f"{len(cases)} cases, on four validators and two gateways in containers of this machine")
         suite.up()
         suite.say("up, and the release is approved and unpacked")
         suite.run(cases)

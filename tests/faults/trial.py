@@ -26,6 +26,8 @@ ROOTS = [
     {"name": "config", "path": "/etc/xai"},
     {"name": "unit", "path": "/etc/systemd/system/xai-node.service"},
 ]
+PROBE: JsonDict = {"deadline": 40.0, "height_advance": 2, "max_lag": 3, "min_peers": None, "signs": True}
+BUDGETS: JsonDict = {"prepare": 60.0, "stop": 15.0, "freeze": 60.0, "migrate": 60.0, "start": 20.0, "total": 150.0}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,14 +46,14 @@ class Case:
 class Controller:
     """A module call as a controller makes it: a process here, and one on the host that goes with it."""
 
-    def __init__(self, net: Network, host: str, asked: JsonDict, *, preload: bool = False) -> None:
-        """``preload``: the shim is under the caller, too."""
+    def __init__(self, net: Network, host: str, asked: JsonDict, *, preload: bool = False, user: str = "") -> None:
+        """``preload``: the shim is under the caller, too. ``user``: who asks, where it isn't root."""
         self.net, self.host = net, host
         self.pidfile = f"/run/faults-{time.monotonic_ns()}.pid"
         shim = f"LD_PRELOAD={ON_HOST}/boundary.so " if preload else ""
-        command = f"echo $$ > {self.pidfile}; {shim}exec python3 -B {ON_HOST}/agent.py turn"
+        command = f"{shim}exec {f'runuser -u {user} -- ' if user else ''}python3 -B {ON_HOST}/agent.py turn"
         self.process = subprocess.Popen(
-            [*net.ssh(host), command],
+            [*net.ssh(host), f"echo $$ > {self.pidfile}; {command}"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -94,6 +96,16 @@ class Controller:
         return answer(self.host, "turn", told)
 
 
+@dataclasses.dataclass(frozen=True)
+class Standing:
+    """A turn whose engine was stopped, or killed, at a boundary. ``pid``: the engine's, 0 when there is none."""
+
+    turn_id: str
+    controller: Controller
+    pid: int
+    changes: JsonDict
+
+
 class Trial:
     """What a case has in its hands. Everything it does to a host is in ``turns``, so that the checker knows where to look."""
 
@@ -106,9 +118,12 @@ class Trial:
         self.receipts: list[JsonDict] = []
         self.still_drained: set[str] = set()
         self.held = False
+        #: What this host's inventory would say otherwise than the others', and who takes its turns.
+        self.settings: JsonDict = {}
+        self.user = ""
         self.evidence = checker.Evidence(net, clients, proof, exact=not case.fleet)
 
-    # -- the lock and the gateway --------------------------------------------------------------------------------------
+    # -- the lock and the gateways -------------------------------------------------------------------------------------
 
     def lock(self, *, holder: str = HOLDER, rollout: str = "", lease: float = 900.0, break_it: bool = False) -> int:
         """Ask every host, as a rollout does. Returns the token of a majority; raises Broken when there is none."""
@@ -136,17 +151,18 @@ class Trial:
         )
         self.held = False
 
-    def drain(self, turn_id: str, *, token: int = 0, **changes: t.Any) -> JsonDict:
-        done = self._gateway("drained", turn_id, token or self.token, **changes)
-        self.receipts = [done["receipt"]]
-        return done
+    def drain(self, turn_id: str, *, token: int = 0, **changes: t.Any) -> None:
+        self.receipts = [one["receipt"] for one in self._gateways("drained", turn_id, token, **changes)]
 
-    def undrain(self, turn_id: str, *, token: int = 0, timeout: float = 60.0) -> JsonDict:
-        return self._gateway("active", turn_id, token or self.token, timeout=timeout)
+    def undrain(self, turn_id: str, *, token: int = 0, timeout: float = 60.0) -> None:
+        self._gateways("active", turn_id, token, timeout=timeout)
 
-    def _gateway(self, state: str, turn_id: str, token: int, **changes: t.Any) -> JsonDict:
-        asked = {"server": self.host, "instance": self.host, "turn_id": turn_id, "fence_token": token, **changes}
-        return self.net.ask(self.net.gateway, "gateway", state=state, **asked)
+    def _gateways(self, state: str, turn_id: str, token: int, **changes: t.Any) -> list[JsonDict]:
+        """All at once, and each to its end, as a play on them does. Raises what the first that didn't do it said."""
+        asked = {"server": self.host, "instance": self.host, "turn_id": turn_id, "fence_token": token or self.token, **changes}
+        told = [self.net.pool.submit(self.net.ask, name, "gateway", state=state, **asked) for name in self.net.gateways]
+        concurrent.futures.wait(told)
+        return [one.result() for one in told]
 
     # -- turns ---------------------------------------------------------------------------------------------------------
 
@@ -185,10 +201,11 @@ class Trial:
             "client_addresses": [],
             "expected_address": net.key(host),
             "peers": [net.api(other) for other in net.validators if other != host],
-            "probe": {"deadline": 40.0, "height_advance": 2, "max_lag": 3, "min_peers": None, "signs": True},
-            "budgets": {"prepare": 60.0, "stop": 15.0, "freeze": 60.0, "migrate": 60.0, "start": 20.0, "total": 150.0},
+            "probe": PROBE,
+            "budgets": BUDGETS,
             "policy": {"kill": False, "migrate": "in_place", "stop_window_budget": 0.0},
             "confirm": None,
+            **self.settings,
             **changes,
         }
 
@@ -203,14 +220,37 @@ class Trial:
         self, turn_id: str, way: str = "", *, timeout: float = 150.0, preload: bool = False, **changes: t.Any
     ) -> Controller:
         asked = {"request": self.request(turn_id, way, **changes), "timeout": timeout}
-        return Controller(self.net, self.host, asked, preload=preload)
+        return Controller(self.net, self.host, asked, preload=preload, user=self.user)
 
     def again(self, turn_id: str, way: str = "", *, timeout: float = 150.0, **changes: t.Any) -> JsonDict:
         """The same call once more, as `resume` makes it: it waits for the turn, or says what came of it."""
-        return Controller(self.net, self.host, {"request": self.request(turn_id, way, **changes), "timeout": timeout}).answer()
+        return self.start(turn_id, way, timeout=timeout, **changes).answer()
+
+    def stands(self, *parts: str, mode: str = "stop-after", **changes: t.Any) -> Standing:
+        """A turn begun on a host that is ready for it, and its engine at the record that has these parts."""
+        turn_id = self.ready()
+        self.arm(mode, *parts)
+        controller = self.start(turn_id, **changes)
+        return Standing(turn_id, controller, self.fired(controller), changes)
+
+    def goes_on(self, at: Standing) -> JsonDict:
+        """The engine goes on, its caller waits for it. Returns the result."""
+        self.cont(at.pid)
+        return t.cast("JsonDict", at.controller.answer()["result"])
+
+    def asked_again(self, at: Standing) -> JsonDict:
+        """What whoever asks learns when that caller is gone. Returns the result."""
+        return t.cast("JsonDict", self.again(at.turn_id, **at.changes)["result"])
+
+    def ended(self, turn_id: str, result: JsonDict, *wanted: str, words: str = "", sessions: int = 0) -> str:
+        """``end``; raises Broken unless it came to this, for this reason, in so many sessions (0: any)."""
+        outcome = self.end(turn_id, result)
+        fits = outcome in wanted and words in str(result["reason"]) and sessions in (0, result["sessions"])
+        self.expect(fits, f"it ended {outcome} in {result['sessions']} sessions ({result['reason']}), expected {wanted} {words}")
+        return outcome
 
     def end(self, turn_id: str, result: JsonDict, *, way: str = "", undrain: bool = True) -> str:
-        """What a rollout does after a turn: the host goes back to the gateway, the manifest is written, the lock given back."""
+        """What a rollout does after a turn: the host goes back to the gateways, the manifest is written, the lock given back."""
         if undrain:
             self.undrain(turn_id)
         self.record(turn_id, result, way)

@@ -7,6 +7,6 @@ from __future__ import annotations
 
 from trial import Case
 
-from . import boundaries, controllers, hosts, playbooks, proofs
+from . import boundaries, controllers, hosts, playbooks, proofs, users
 
-CASES: list[Case] = [*boundaries.CASES, *controllers.CASES, *hosts.CASES, *proofs.CASES, *playbooks.CASES]
+CASES: list[Case] = [*boundaries.CASES, *controllers.CASES, *hosts.CASES, *proofs.CASES, *users.CASES, *playbooks.CASES]

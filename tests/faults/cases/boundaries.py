@@ -51,27 +51,21 @@ def changes(undo: bool) -> dict[str, object]:
 
 def engine_killed(trial: Trial, mode: str, parts: tuple[str, ...], wanted: set[str], undo: bool = False) -> str:
     """The unit starts another engine; the caller that waits notices nothing but time."""
-    turn_id = trial.ready()
-    trial.arm(mode, *parts)
-    controller = trial.start(turn_id, **changes(undo))
-    trial.fired(controller)
-    result = controller.answer()["result"]
+    at = trial.stands(*parts, mode=mode, **changes(undo))
+    result = at.controller.answer()["result"]
     trial.expect(result["sessions"] >= 2 or "closed" in parts[0], f"nothing was killed: {result['sessions']} session")
-    outcome = trial.end(turn_id, result)
+    outcome = trial.end(at.turn_id, result)
     trial.expect(outcome in wanted, f"it ended {outcome} ({result['reason']}), expected {sorted(wanted)}")
     return f"{outcome} after {result['sessions']} sessions"
 
 
 def controller_killed(trial: Trial, parts: tuple[str, ...], undo: bool = False) -> str:
     """The engine stands at the boundary while its caller, on this machine and on the host, is killed; then it goes on alone."""
-    turn_id = trial.ready()
-    trial.arm("stop-after", *parts)
-    controller = trial.start(turn_id, **changes(undo))
-    pid = trial.fired(controller)
-    controller.kill()
-    trial.cont(pid)
-    result = trial.again(turn_id, **changes(undo))["result"]
-    outcome = trial.end(turn_id, result)
+    at = trial.stands(*parts, **changes(undo))
+    at.controller.kill()
+    trial.cont(at.pid)
+    result = trial.asked_again(at)
+    outcome = trial.end(at.turn_id, result)
     trial.expect(result["sessions"] == 1, f"the engine began {result['sessions']} times, and nobody had touched it")
     trial.expect(outcome == ("put_back" if undo else "committed"), f"it ended {outcome}: {result['reason']}")
     return f"{outcome} without its controller"
@@ -79,14 +73,11 @@ def controller_killed(trial: Trial, parts: tuple[str, ...], undo: bool = False) 
 
 def rebooted(trial: Trial, parts: tuple[str, ...], undo: bool = False) -> str:
     """The host's plug is pulled while the engine stands at the boundary; the unit takes the turn up when the host is up again."""
-    turn_id = trial.ready()
-    trial.arm("stop-after", *parts)
-    controller = trial.start(turn_id, **changes(undo))
-    trial.fired(controller)
+    at = trial.stands(*parts, **changes(undo))
     trial.net.reboot(trial.host)
-    controller.lose()
-    result = trial.again(turn_id, **changes(undo))["result"]
-    outcome = trial.end(turn_id, result)
+    at.controller.lose()
+    result = trial.asked_again(at)
+    outcome = trial.end(at.turn_id, result)
     trial.expect(outcome in WHOLE, f"it ended {outcome}: {result['reason']}")
     return f"{outcome} across a reboot"
 

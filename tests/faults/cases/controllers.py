@@ -38,12 +38,12 @@ def asleep_and_taken_over(trial: Trial, parts: tuple[str, ...]) -> str:
     over(trial)
     new = trial.lock(holder=OTHER, rollout="other")
     trial.expect(new > old, f"the new token {new} is not above the old one, {old}")
-    trial.receipts = [trial.drain(turn_id, token=new)["receipt"]]
+    trial.drain(turn_id, token=new)
     controller.signal("SIGCONT")
     result = controller.answer()["result"]
-    # What it learns is true; what it wants to do next is refused, by the host and by the gateway.
+    # What it learns is true; what it wants to do next is refused, by the host and by the gateways.
     trial.refused(lambda: trial.undrain(turn_id, token=old), "is older than")
-    trial.refused(lambda: trial._gateway("drained", turn_id, old), "is older than")
+    trial.refused(lambda: trial.drain(turn_id, token=old), "is older than")
     # Whoever took over writes down what came of it, so that there is a way back that the old one could want.
     trial.record(turn_id, result)
     trial.token = old
@@ -61,15 +61,12 @@ def asleep_and_taken_over(trial: Trial, parts: tuple[str, ...]) -> str:
 
 def connection_lost(trial: Trial) -> str:
     """Only this machine's end of the connection goes, as a laptop does; the call on the host is orphaned."""
-    turn_id = trial.ready()
-    trial.arm("stop-after", *part("begin", "freeze", "forward"))
-    controller = trial.start(turn_id)
-    pid = trial.fired(controller)
-    controller.lose()
-    trial.cont(pid)
-    result = trial.again(turn_id)["result"]
+    at = trial.stands(*part("begin", "freeze", "forward"))
+    at.controller.lose()
+    trial.cont(at.pid)
+    result = trial.asked_again(at)
     trial.expect(result["sessions"] == 1, "the engine was started twice")
-    return trial.end(turn_id, result)
+    return trial.end(at.turn_id, result)
 
 
 def killed_while_it_opens(trial: Trial, mode: str) -> str:
@@ -92,16 +89,13 @@ def killed_while_it_opens(trial: Trial, mode: str) -> str:
 
 def silence(trial: Trial, on_silence: str) -> str:
     """The dead-man: nobody is there to confirm, and the host decides by its policy."""
-    turn_id = trial.ready()
     policy = {"confirm": {"deadline": 2.0, "on_silence": on_silence}}
-    trial.arm("stop-after", *part("begin", "confirm"))
-    controller = trial.start(turn_id, **policy)
-    pid = trial.fired(controller)
-    controller.kill()
-    trial.cont(pid)
+    at = trial.stands(*part("begin", "confirm"), **policy)
+    at.controller.kill()
+    trial.cont(at.pid)
     over(trial)
-    result = trial.again(turn_id, **policy)["result"]
-    outcome = trial.end(turn_id, result)
+    result = trial.asked_again(at)
+    outcome = trial.end(at.turn_id, result)
     trial.expect(outcome == {"commit": "committed", "put_back": "put_back"}[on_silence], f"it ended {outcome}")
     return f"{outcome}, decided by the host"
 
@@ -112,8 +106,7 @@ def engine_dies_again_and_again(trial: Trial) -> str:
     trial.arm("kill-after", *part("begin", "probe", "forward"), times=3)
     controller = trial.start(turn_id)
     result = controller.answer()["result"]
-    outcome = trial.end(turn_id, result)
-    trial.expect(outcome == "put_back" and "died in it 3 times" in str(result["reason"]), f"{outcome}: {result['reason']}")
+    outcome = trial.ended(turn_id, result, "put_back", words="died in it 3 times")
     return f"{outcome} after {result['sessions']} sessions"
 
 
