@@ -62,9 +62,13 @@ def append(path: str, entry: t.Mapping[str, t.Any]) -> Entry:
             "kind": kind,
         }
         added = _entry({**body, "hash": canonical.digest(body)})
-        document = {"format": FORMAT, "entries": [item.as_dict() for item in (*entries, added)]}
-        files.write_atomic(path, canonical.pretty(document), 0o644)
+        write(path, (*entries, added))
     return added
+
+
+def write(path: str, entries: t.Sequence[Entry]) -> None:
+    """Replace the file by these entries, which follow one another. The caller is alone with it."""
+    files.write_atomic(path, canonical.pretty({"format": FORMAT, "entries": [item.as_dict() for item in entries]}), 0o644)
 
 
 def known(path: str, entry: t.Mapping[str, t.Any]) -> Entry | None:
@@ -117,6 +121,24 @@ def sound(path: str) -> tuple[Entry, ...]:
     return _load(path)[0]
 
 
+def look(path: str) -> tuple[tuple[Entry, ...], list[str]]:
+    """``sound`` and ``verify`` in one, of the same bytes."""
+    return _load(path)
+
+
+def follow(before: t.Sequence[Entry], items: t.Iterable[t.Any]) -> tuple[tuple[Entry, ...], str]:
+    """Those of ``items``, as they are stored, that follow ``before``; and what is wrong with the first that doesn't, if any."""
+    first, previous = (before[-1].seq + 1, before[-1].hash) if before else (1, START)
+    entries: list[Entry] = []
+    for number, item in enumerate(items, first):
+        problem = _broken(number, previous, item)
+        if problem:
+            return tuple(entries), f"entry {number}: {problem}"
+        entries.append(_entry(item))
+        previous = entries[-1].hash
+    return tuple(entries), ""
+
+
 def protected(path: str) -> dict[str, str]:
     """Snapshots that rollouts without a ``finish`` entry may still go back to, with the reason. Raises IntegrityError."""
     open_points: dict[str, dict[str, str]] = {}
@@ -161,15 +183,8 @@ def _load(path: str) -> tuple[tuple[Entry, ...], list[str]]:
         return (), [exc.message]
     if not isinstance(value, dict) or value.get("format") != FORMAT or not isinstance(value.get("entries"), list):
         return (), [f"not in the format {FORMAT}"]
-    entries: list[Entry] = []
-    previous = START
-    for number, item in enumerate(value["entries"], 1):
-        problem = _broken(number, previous, item)
-        if problem:
-            return tuple(entries), [f"entry {number}: {problem}"]
-        entries.append(_entry(item))
-        previous = entries[-1].hash
-    return tuple(entries), []
+    entries, problem = follow((), value["entries"])
+    return entries, [problem] if problem else []
 
 
 def _broken(number: int, previous: str, item: t.Any) -> str:
