@@ -39,7 +39,8 @@ notes:
   - Usual further keys are V(rollout_id), V(turn_id), V(proposal_id), V(release), V(previous), V(snapshot_id),
     V(snapshot_sha256),
     V(migrations), V(proof_sha256) and V(break_glass) (by whom, why and until when, where people opened the gate).
-  - V(seq), V(prev), V(time), V(hash) and V(instance) are filled in.
+  - V(seq), V(prev), V(time), V(hash) and V(instance) are filled in, and so is V(evidence), with digests of what is never
+    rewritten (C(path), C(size), C(sha256)), namely the turn's plan and journal, and the log of the lock.
 extends_documentation_fragment:
   - chainops.validator.attributes
   - chainops.validator.attributes.full
@@ -119,16 +120,17 @@ replicas:
       sample: /var/lib/chainops/node1/replicas/node2/migration_manifest.json
 """
 
+import contextlib
 import os
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.chainops.validator.plugins.module_utils._core import files
-from ansible_collections.chainops.validator.plugins.module_utils._core.errors import Refused
+from ansible_collections.chainops.validator.plugins.module_utils._core.errors import InputError, Refused
 from ansible_collections.chainops.validator.plugins.module_utils._host import lock
 from ansible_collections.chainops.validator.plugins.module_utils._host.paths import Home
-from ansible_collections.chainops.validator.plugins.module_utils._manifest import manifest, replica
+from ansible_collections.chainops.validator.plugins.module_utils._manifest import evidence, manifest, replica
 from ansible_collections.chainops.validator.plugins.module_utils._module.base import ArgumentSpec, Change, run
 from ansible_collections.chainops.validator.plugins.module_utils._module.options import FENCE, INSTANCE, REPLICAS
 
@@ -149,6 +151,15 @@ def replicate(module: AnsibleModule, home: Home) -> dict[str, t.Any]:
     return {**Change(before, after, header=f"copies that {home.instance} keeps").result(), "replicas": done}
 
 
+def evidence_of(home: Home, entry: dict[str, t.Any]) -> list[str]:
+    """Files whose digests are kept with an entry: of its turn, and the log of the lock."""
+    paths = [home.at("evidence", "lock.jsonl")]
+    with contextlib.suppress(InputError):
+        turn = home.turn(str(entry.get("turn_id") or ""))
+        paths += [turn.plan, turn.journal]
+    return paths
+
+
 def record(module: AnsibleModule, home: Home) -> dict[str, t.Any]:
     """Add to the instance's own manifest."""
     path = home.manifest
@@ -160,7 +171,7 @@ def record(module: AnsibleModule, home: Home) -> dict[str, t.Any]:
     if module.check_mode:
         return {**Change({}, entry, header=path).result(), "entry": entry, "head": head, "path": path}
     files.make_dir(os.path.dirname(path))
-    added = manifest.append(path, entry)
+    added = manifest.append(path, entry, evidence.seen(home.root, evidence_of(home, entry)))
     return {**Change({}, added.as_dict(), header=path).result(), "entry": added.as_dict(), "head": added.hash, "path": path}
 
 

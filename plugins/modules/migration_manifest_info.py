@@ -26,6 +26,11 @@ options:
       - An empty list returns no entries. By default all are returned.
     type: list
     elements: int
+  evidence:
+    description:
+      - Whether files that entries tell the digests of are looked at. One that was changed is a problem; one that is gone isn't.
+    type: bool
+    default: false
   replicas:
     description: Whether to tell RV(replicas), too. Every copy is verified, which takes a second for each 20,000 entries or so.
     type: bool
@@ -113,7 +118,7 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.chainops.validator.plugins.module_utils._manifest import manifest, replica
+from ansible_collections.chainops.validator.plugins.module_utils._manifest import evidence, manifest, replica
 from ansible_collections.chainops.validator.plugins.module_utils._module.base import ArgumentSpec, run
 from ansible_collections.chainops.validator.plugins.module_utils._module.options import INSTANCE
 
@@ -125,6 +130,8 @@ def act(module: AnsibleModule) -> dict[str, t.Any]:
     for entry in entries:
         if entry.fields.get("instance", params["instance"]) != params["instance"]:
             problems.append(f"entry {entry.seq}: it is about instance {entry.fields['instance']}")
+    if params["evidence"]:
+        problems += evidence.changed(os.path.dirname(path), entries)
     if params["head"] and params["head"] not in {manifest.START, *(entry.hash for entry in entries)}:
         problems.append(f"no entry has the hash {params['head']}: entries were cut off, or this is another manifest")
     after = params["after"]
@@ -149,6 +156,7 @@ def main() -> None:
     spec = ArgumentSpec(
         INSTANCE,
         head={"type": "str"},
+        evidence={"type": "bool", "default": False},
         after={"type": "list", "elements": "int"},
         replicas={"type": "bool", "default": False},
     )
