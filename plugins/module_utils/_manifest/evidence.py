@@ -4,7 +4,8 @@
 """Digests of an instance's evidence, kept in the entries of its manifest, and with its copies on the other hosts.
 
 Only of what is never rewritten: a turn's plan and journal, the log of the lock. Such a file may grow, so an entry tells the
-digest of as many bytes as there were. A journal is allocated beforehand; the zeros at its end are none of it.
+digest of the whole lines that there were. A journal is allocated beforehand; the zeros at its end are none of it, and neither is
+what an interrupted write left there.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ def seen(root: str, paths: t.Iterable[str]) -> list[dict[str, t.Any]]:
     for path in paths:
         data = files.read_or_none(path)
         if data is not None:
-            told = data.rstrip(b"\0")
+            told = data.partition(b"\0")[0]
+            told = told[: told.rfind(b"\n") + 1] or told
             found.append({"path": os.path.relpath(path, root), "size": len(told), "sha256": hashlib.sha256(told).hexdigest()})
     return found
 

@@ -141,7 +141,7 @@ def test_digests_of_evidence_are_kept_and_show_what_was_changed(path: str, tmp_p
     log, plan = tmp_path / "evidence/lock.jsonl", tmp_path / "journal/t1/plan.json"
     for one in (log, plan):
         one.parent.mkdir(parents=True)
-    log.write_bytes(b"one\n" + b"\0" * 50)
+    log.write_bytes(b"one\ntorn" + b"\0" * 5 + b"\n" + b"\0" * 50)
     plan.write_bytes(b"{}")
     missing = tmp_path / "evidence/none"
     told = evidence.seen(str(tmp_path), [str(log), str(plan), str(missing)])
