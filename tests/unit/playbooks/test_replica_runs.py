@@ -150,6 +150,25 @@ def test_a_disk_that_takes_no_copy_stops_nobody_and_is_caught_up_with(tmp_path: 
     assert code == 0 and whole(fleet), said
 
 
+def test_who_cannot_be_reached_is_told_and_keeps_nobody_from_it(tmp_path: pathlib.Path) -> None:
+    fleet = Fleet(tmp_path, 3)
+    seed(fleet)
+    manifest.append(str(own(fleet, "h1")), {"kind": "finish", "rollout_id": "old"})
+    inventory = json.loads((tmp_path / "inventory.json").read_text())
+    inventory["all"]["children"]["validators"]["hosts"]["h3"] = {
+        "ansible_connection": "ssh",
+        "ansible_host": "127.0.0.1",
+        "ansible_port": 1,
+    }
+    (tmp_path / "inventory.json").write_text(json.dumps(inventory))
+    code, said = fleet.run("close", rollout_proposal_id="")
+    told = words(said)
+    assert code != 0 and "UNREACHABLE" in said and "REFUSED" not in said, said
+    assert "not asked: h3; h3 is behind with h1, h2" in told, told
+    assert copy(fleet, "h2", "h1").read_bytes() == own(fleet, "h1").read_bytes()
+    assert [fleet.lease(host)["released"] for host in ("h1", "h2")] == [True, True]
+
+
 def test_a_rehearsal_keeps_nothing(tmp_path: pathlib.Path) -> None:
     fleet = Fleet(tmp_path, 2)
     seed(fleet)
