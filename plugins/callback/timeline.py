@@ -120,7 +120,7 @@ def told(module, result):
     if module == "rollout_lock" and "granted" not in result:
         holder = (result.get("before") or {}).get("holder")
         return f"held by {holder}" if holder else "free"
-    copies = result.get("replicas") or []
+    copies = result.get("replicas") or (result.get("error") or {}).get("replicas") or []
     if module == "migration_manifest" and copies:
         return ", ".join(
             f"{sum(1 for one in copies if one['state'] == state)} {state}" for state in sorted({one["state"] for one in copies})
