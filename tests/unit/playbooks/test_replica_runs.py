@@ -174,6 +174,6 @@ def test_a_rehearsal_keeps_nothing(tmp_path: pathlib.Path) -> None:
     seed(fleet)
     manifest.append(str(own(fleet, "h1")), {"kind": "finish", "rollout_id": "old"})
     before = {path: path.read_bytes() for path in fleet.folder.glob("state/**/*.json")}
-    code, said = fleet.run("upgrade", "--check")
+    code, said = fleet.run("close", "--check", rollout_proposal_id="", rollout_gateways=[])
     assert code == 0 and "2 of 2 manifests are kept whole" in said, said
     assert {path: path.read_bytes() for path in fleet.folder.glob("state/**/*.json")} == before
