@@ -120,10 +120,18 @@ def told(module, result):
     if module == "rollout_lock" and "granted" not in result:
         holder = (result.get("before") or {}).get("holder")
         return f"held by {holder}" if holder else "free"
+    copies = result.get("replicas") or (result.get("error") or {}).get("replicas") or []
+    if module == "migration_manifest" and copies:
+        return ", ".join(
+            f"{sum(1 for one in copies if one['state'] == state)} {state}" for state in sorted({one["state"] for one in copies})
+        )
     if module == "rollout_lock":
         token = (result.get("lock") or {}).get("token")
         if not result.get("granted"):
             return "not granted"
+        refused = [f"{one['origin']}: {one['reason']}" for one in copies if one["state"] == "refused"]
+        if refused:
+            return f"held, token {token}; REFUSED to keep another history of {'; '.join(refused)}"
         return f"held, token {token}" if token else "given back"
     if module == "rollout_report":
         broken = result.get("broken") or []
@@ -133,6 +141,13 @@ def told(module, result):
         size = int(snapshot.get("bytes") or 0) / 1e6
         return f"{snapshot.get('files', '?')} files, {size:.1f} MB in {number(snapshot.get('seconds') or 0)}"
     return ""
+
+
+def same_lease(result):
+    """Whether a lease was only renewed, and nothing that came along was refused."""
+    if any(one["state"] == "refused" for one in result.get("replicas") or ()):
+        return False
+    return (result.get("before") or {}).get("token") == (result.get("lock") or {}).get("token") or not result.get("changed")
 
 
 def first(reasons):
@@ -270,7 +285,7 @@ class CallbackModule(CallbackBase):
     def v2_runner_item_on_ok(self, result):
         host, station, module, seconds = self._about(result)
         data = self._clean(result)
-        if module == "rollout_lock" and data and data.get("granted") and not data.get("changed"):  # renewed, once more
+        if module == "rollout_lock" and data and data.get("granted") and same_lease(data):  # renewed, once more
             return
         if data is not None and module in STATIONS:
             words = told(module, data) or ("done" if data.get("changed") else "nothing to do")

@@ -8,6 +8,7 @@ from ansible.errors import AnsibleFilterError
 from ansible_collections.chainops.validator.plugins.module_utils._core.errors import ChainopsError
 from ansible_collections.chainops.validator.plugins.module_utils._fleet import leases, network, rollout, status
 from ansible_collections.chainops.validator.plugins.module_utils._fleet.waves import waves
+from ansible_collections.chainops.validator.plugins.module_utils._manifest import fleet as manifests
 
 
 def _said(what):
@@ -53,4 +54,10 @@ class FilterModule:
             "left_over": _said(status.left_over),
             "lock_plan": _said(leases.decide),
             "lock_held": _said(leases.held),
+            "replica_looks": _said(manifests.of_round),
+            "replica_asks": _said(manifests.asks),
+            "replica_offers": _said(manifests.offers),
+            "replica_records": _said(manifests.records),
+            "replica_refusals": _said(manifests.refusals),
+            "replica_verdict": _said(manifests.judge),
         }

@@ -17,12 +17,15 @@ description:
   - A host lends a token to one run, also after that has given it back. So no two runs ever have a majority under one token.
   - Hosts remember the highest token they have seen and refuse lower ones, so an old controller that wakes up can do nothing.
   - A lock that can't be written down (disk full, file system read-only) is not held, and the module fails.
+  - A renewal may hand over what was recorded on other hosts meanwhile (O(replicas)). A host of a large fleet is asked once
+    before each turn, and not twice.
 author:
   - chainops.validator contributors (@chainops)
 extends_documentation_fragment:
   - chainops.validator.attributes
   - chainops.validator.attributes.full
   - chainops.validator.instance
+  - chainops.validator.replicas
 attributes:
   idempotent:
     details: Renewing a lease that is one's own is not reported as a change.
@@ -77,6 +80,7 @@ options:
     default: 0
 seealso:
   - module: chainops.validator.validator_upgrade
+  - module: chainops.validator.migration_manifest
 """
 
 EXAMPLES = r"""
@@ -136,6 +140,14 @@ fence:
   returned: success
   type: int
   sample: 3
+replicas:
+  description:
+    - What became of each copy in O(replicas), as M(chainops.validator.migration_manifest) tells it. Here one that is refused
+      is no failure; the lease is held all the same.
+  returned: O(state=held), granted
+  type: list
+  elements: dict
+  sample: [{"origin": "node2", "state": "same", "reason": "", "seq": 5, "head": "77c0..."}]
 """
 
 import typing as t
@@ -144,6 +156,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.chainops.validator.plugins.module_utils._host import fence, lock
 from ansible_collections.chainops.validator.plugins.module_utils._host.paths import Home
+from ansible_collections.chainops.validator.plugins.module_utils._manifest import replica
 from ansible_collections.chainops.validator.plugins.module_utils._module import options
 from ansible_collections.chainops.validator.plugins.module_utils._module.base import ArgumentSpec, Change, run
 
@@ -169,11 +182,18 @@ def seen(home: Home, before: lock.Lease | None) -> dict[str, t.Any]:
     }
 
 
+def ends(taken: list[dict[str, t.Any]], *, before: bool = False) -> dict[str, t.Any]:
+    """Where the copies end that this call extended, for a diff."""
+    found = {one["origin"]: one["before"]["seq"] if before else one["seq"] for one in taken if one["state"] == replica.EXTENDED}
+    return {"copies": found} if found else {}
+
+
 def act(module: AnsibleModule) -> dict[str, t.Any]:
     params = module.params
     home = Home(params["state_dir"], params["instance"])
     if params["state"] == "seen":
         return {"changed": False, "diff": {"before": {}, "after": {}}, **seen(home, lock.held(home.lock))}
+    offered = replica.asked(params["replicas"])
     asking = lock.Asking(
         params["rollout_id"],
         params["holder"],
@@ -186,9 +206,17 @@ def act(module: AnsibleModule) -> dict[str, t.Any]:
     )
     ask = lock.hold if params["state"] == "held" else lock.release
     before, decision = ask(home, asking, dry=module.check_mode)
-    change = Change(shown(before, diff=True), shown(decision.lease, diff=True), f"lock of {home.instance}")
+    taken = []
+    if params["state"] == "held" and decision.granted:
+        taken = [replica.take(home.root, origin, one, dry=module.check_mode) for origin, one in offered]
+    change = Change(
+        {**shown(before, diff=True), **ends(taken, before=True)},
+        {**shown(decision.lease, diff=True), **ends(taken)},
+        f"lock of {home.instance}",
+    )
     return {
         **change.result(),
+        "replicas": taken,
         "granted": decision.granted,
         "reason": decision.reason,
         "lock": shown(decision.lease),
@@ -199,6 +227,7 @@ def act(module: AnsibleModule) -> dict[str, t.Any]:
 def main() -> None:
     spec = ArgumentSpec(
         options.INSTANCE,
+        options.REPLICAS,
         state={"type": "str", "choices": ["held", "released", "seen"], "default": "held"},
         rollout_id={"type": "str"},
         holder={"type": "str"},

@@ -40,6 +40,8 @@ options:
         running release), C(turn) (as M(chainops.validator.validator_upgrade) returns it), C(journal_verified), C(proof_problems)
         (list; what the host itself found wrong with the proof), C(watermark) (C(before), C(after)), C(snapshot)
         (C(id), C(verified)) and C(manifest) (C(valid), C(entries), C(problems)).
+      - C(copies) has, of the copies that hosts keep of one another's manifests, C(kept_by) (by host, C(hosts) of C(of) that have
+        its last entry), C(refused) (what must not be) and C(words).
       - C(drains) is a list of receipts as M(chainops.validator.api_drain) returns them, the last one of each server and
         gateway. A receipt tells by itself how the server stands.
       - C(canary) is a list of results of M(chainops.validator.canary_analysis_info), each with its C(wave).

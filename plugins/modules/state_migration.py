@@ -24,8 +24,13 @@ options:
     type: path
     required: true
   instance:
-    description: Name of the instance; needed with O(mode=copy), whose copy is made in the instance's workspace.
+    description:
+      - Name of the instance; needed with O(mode=copy), whose copy is made in the instance's workspace, and with O(fence_token).
     type: str
+  state_dir:
+    description: Directory that holds what the collection keeps about its instances; needed for O(fence_token) alone.
+    type: path
+    default: /var/lib/chainops
   chain:
     description: Which kind of node this is; the name of an adapter.
     type: str
@@ -156,6 +161,7 @@ attributes:
 extends_documentation_fragment:
   - chainops.validator.attributes
   - chainops.validator.attributes.full
+  - chainops.validator.fence
 """
 
 EXAMPLES = r"""
@@ -187,6 +193,7 @@ EXAMPLES = r"""
     data_dir: /var/lib/xai/node1
     release_dir: /var/lib/chainops/node1/releases/9f2c
     migrations: "{{ rollout_release.migrations }}"
+    fence_token: "{{ lock.lock.token }}"
 """
 
 RETURN = r"""
@@ -239,8 +246,11 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.chainops.validator.plugins.module_utils._chain.protocol import ChainAdapter
 from ansible_collections.chainops.validator.plugins.module_utils._chain.registry import adapter
-from ansible_collections.chainops.validator.plugins.module_utils._core.errors import CommandFailed
+from ansible_collections.chainops.validator.plugins.module_utils._core.errors import CommandFailed, InputError
+from ansible_collections.chainops.validator.plugins.module_utils._host import lock
+from ansible_collections.chainops.validator.plugins.module_utils._host.paths import Home
 from ansible_collections.chainops.validator.plugins.module_utils._module.base import ArgumentSpec, Change, run
+from ansible_collections.chainops.validator.plugins.module_utils._module.options import FENCE, INSTANCE
 from ansible_collections.chainops.validator.plugins.module_utils._state import boot, migration
 
 
@@ -279,7 +289,25 @@ def booted(asked: boot.Boot, data: str, chain: ChainAdapter) -> dict[str, t.Any]
     return found.as_dict()
 
 
+def fenced(module: AnsibleModule) -> None:
+    """Refuses an old token, and renews the lease under one that isn't."""
+    params = module.params
+    if not params["fence_token"]:
+        return
+    if not params["instance"]:
+        raise InputError("fence_token needs instance: a token is an instance's")
+    lock.use(Home(params["state_dir"], params["instance"]), params["fence_token"], dry=module.check_mode)
+
+
 def act(module: AnsibleModule) -> dict[str, t.Any]:
+    fenced(module)
+    result = migrated(module)
+    # The commands may have taken longer than the lease.
+    fenced(module)
+    return result
+
+
+def migrated(module: AnsibleModule) -> dict[str, t.Any]:
     params = module.params
     chain = adapter(params["chain"])
     steps = migration.parse(params["migrations"])
@@ -342,9 +370,11 @@ def main() -> None:
         "validation": {"type": "list", "elements": "dict", "default": [], "options": validation},
     }
     spec = ArgumentSpec(
+        FENCE,
         data_dir={"type": "path", "required": True},
         release_dir={"type": "path", "required": True},
         instance={"type": "str"},
+        state_dir=INSTANCE["state_dir"],
         chain={"type": "str", "default": "xai"},
         migrations={"type": "list", "elements": "dict", "required": True, "options": step},
         direction={"type": "str", "choices": ["forward", "back"], "default": "forward"},

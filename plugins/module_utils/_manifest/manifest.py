@@ -24,6 +24,8 @@ START = "0" * 64
 #: ``finish`` ends a rollout: its rollback points are no longer needed. ``lock_broken``: somebody took a lock from its holder.
 KINDS = ("upgrade", "rollback", "put_back", "finish", "lock_broken")
 _OWN = ("seq", "prev", "time", "kind", "hash")
+#: Digests of files, filled in where there are any; see ``evidence.py``. Not what an entry says.
+_EVIDENCE = "evidence"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,8 +43,10 @@ class Entry:
         return {**self.fields, "seq": self.seq, "prev": self.prev, "time": self.time, "kind": self.kind, "hash": self.hash}
 
 
-def append(path: str, entry: t.Mapping[str, t.Any]) -> Entry:
+def append(path: str, entry: t.Mapping[str, t.Any], evidence: t.Sequence[t.Mapping[str, t.Any]] = ()) -> Entry:
     """Add an entry, durably; number, time and hashes are filled in. The same said again (kind, rollout and turn) changes nothing.
+
+    ``evidence``: digests of files, kept with it.
 
     Raises InputError for an entry that can't be one, IntegrityError when the chain is broken (nothing is added to it), Refused
     when that turn is recorded already with other content, Busy when another process is writing.
@@ -56,15 +60,20 @@ def append(path: str, entry: t.Mapping[str, t.Any]) -> Entry:
         last = entries[-1] if entries else None
         body = {
             **fields,
+            **({_EVIDENCE: [dict(one) for one in evidence]} if evidence else {}),
             "seq": last.seq + 1 if last else 1,
             "prev": last.hash if last else START,
             "time": CLOCK.stamp(),
             "kind": kind,
         }
         added = _entry({**body, "hash": canonical.digest(body)})
-        document = {"format": FORMAT, "entries": [item.as_dict() for item in (*entries, added)]}
-        files.write_atomic(path, canonical.pretty(document), 0o644)
+        write(path, (*entries, added))
     return added
+
+
+def write(path: str, entries: t.Sequence[Entry]) -> None:
+    """Replace the file by these entries, which follow one another. The caller is alone with it."""
+    files.write_atomic(path, canonical.pretty({"format": FORMAT, "entries": [item.as_dict() for item in entries]}), 0o644)
 
 
 def known(path: str, entry: t.Mapping[str, t.Any]) -> Entry | None:
@@ -82,9 +91,10 @@ def recorded(entries: t.Sequence[Entry], kind: str, fields: t.Mapping[str, t.Any
         if kind == "finish" and item.kind != "finish" and item.fields.get("rollout_id") == fields.get("rollout_id"):
             return None  # it went on after it had been finished, and ends once more
         if item.kind == kind and (item.fields.get("rollout_id"), item.fields.get("turn_id")) == key:
-            if canonical.dumps(item.fields) == canonical.dumps(dict(fields)):
+            said = {name: value for name, value in item.fields.items() if name != _EVIDENCE}
+            if canonical.dumps(said) == canonical.dumps(dict(fields)):
                 return item
-            different = sorted(name for name in item.fields.keys() | fields.keys() if item.fields.get(name) != fields.get(name))
+            different = sorted(name for name in said.keys() | fields.keys() if said.get(name) != fields.get(name))
             raise Refused(
                 f"entry {item.seq} records this {kind} already, with another {', '.join(different)}; an entry is never changed",
                 seq=item.seq,
@@ -117,6 +127,24 @@ def sound(path: str) -> tuple[Entry, ...]:
     return _load(path)[0]
 
 
+def look(path: str) -> tuple[tuple[Entry, ...], list[str]]:
+    """``sound`` and ``verify`` in one, of the same bytes."""
+    return _load(path)
+
+
+def follow(before: t.Sequence[Entry], items: t.Iterable[t.Any]) -> tuple[tuple[Entry, ...], str]:
+    """Those of ``items``, as they are stored, that follow ``before``; and what is wrong with the first that doesn't, if any."""
+    first, previous = (before[-1].seq + 1, before[-1].hash) if before else (1, START)
+    entries: list[Entry] = []
+    for number, item in enumerate(items, first):
+        problem = _broken(number, previous, item)
+        if problem:
+            return tuple(entries), f"entry {number}: {problem}"
+        entries.append(_entry(item))
+        previous = entries[-1].hash
+    return tuple(entries), ""
+
+
 def protected(path: str) -> dict[str, str]:
     """Snapshots that rollouts without a ``finish`` entry may still go back to, with the reason. Raises IntegrityError."""
     open_points: dict[str, dict[str, str]] = {}
@@ -135,7 +163,7 @@ def _check(entry: t.Mapping[str, t.Any]) -> tuple[str, dict[str, t.Any]]:
     if kind not in KINDS:
         raise InputError(f"manifest entry: kind must be one of {', '.join(KINDS)}, not {kind!r}")
     fields = {name: value for name, value in entry.items() if name != "kind"}
-    taken = sorted(set(fields) & set(_OWN))
+    taken = sorted(set(fields) & {*_OWN, _EVIDENCE})
     if taken:
         raise InputError(f"manifest entry: {', '.join(taken)} can't be given, they are filled in")
     try:
@@ -161,15 +189,8 @@ def _load(path: str) -> tuple[tuple[Entry, ...], list[str]]:
         return (), [exc.message]
     if not isinstance(value, dict) or value.get("format") != FORMAT or not isinstance(value.get("entries"), list):
         return (), [f"not in the format {FORMAT}"]
-    entries: list[Entry] = []
-    previous = START
-    for number, item in enumerate(value["entries"], 1):
-        problem = _broken(number, previous, item)
-        if problem:
-            return tuple(entries), [f"entry {number}: {problem}"]
-        entries.append(_entry(item))
-        previous = entries[-1].hash
-    return tuple(entries), []
+    entries, problem = follow((), value["entries"])
+    return entries, [problem] if problem else []
 
 
 def _broken(number: int, previous: str, item: t.Any) -> str:

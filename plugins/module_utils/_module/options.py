@@ -38,3 +38,19 @@ ROOTS: Options = {
 FENCE: Options = {
     "fence_token": {"type": "int", "default": 0, "no_log": False},
 }
+
+#: Manifests of other hosts, to be kept here. Doc fragment ``chainops.validator.replicas``.
+REPLICAS: Options = {
+    "replicas": {
+        "type": "list",
+        "elements": "dict",
+        "default": [],
+        "options": {
+            "origin": {"type": "str", "required": True},
+            "seq": {"type": "int", "required": True},
+            "head": {"type": "str", "required": True},
+            "entries": {"type": "list", "elements": "dict", "default": []},
+            "marks": {"type": "dict", "default": {}},
+        },
+    },
+}

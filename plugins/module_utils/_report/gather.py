@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import typing as t
 
+from .._manifest import fleet
 from .invariants import JsonDict
 
 Facts = t.Mapping[str, t.Any]
@@ -51,6 +52,7 @@ def gather(hosts: t.Mapping[str, Facts], seen: Facts, about: Facts) -> JsonDict:
             power.append({"at": _began(turn), "offline_fraction": _offline(again, name)})
         canaries += [{**one, "wave": len(canaries) + 1} for one in _results(its.get("verify_soak")) if one.get("verdict")]
     network: Facts = (seen.get("network") or {}).get("network") or {}
+    copies = _copies({name: manifests.get(name) for name in hosts})
     versions = {one["name"]: one["version"] for one in network.get("nodes", ())}
     for row in rows:
         row["after"]["version"] = versions.get(row["name"])
@@ -68,6 +70,7 @@ def gather(hosts: t.Mapping[str, Facts], seen: Facts, about: Facts) -> JsonDict:
         "canary": canaries,
         "silences": silences,
         "chain": chain,
+        **({"copies": copies} if copies else {}),
     }
     rollout.setdefault("release", {})["sha256"] = approved[0] if len(approved) == 1 else None
     if gate:
@@ -124,6 +127,21 @@ def _host(
     if sealed:
         row["snapshot"] = {"id": point, "verified": bool(sealed[0]["ok"])}
     return row
+
+
+def _copies(manifests: t.Mapping[str, Facts | None]) -> JsonDict:
+    """How the manifests stand against the copies that the other hosts keep; nothing where no host told of copies."""
+    if not any(one and "replicas" in one for one in manifests.values()):
+        return {}
+    looks = {
+        name: {**one, "marks": {str(entry["seq"]): entry["hash"] for entry in one["entries"]}}
+        if one and "replicas" in one
+        else None
+        for name, one in manifests.items()
+    }
+    judged = fleet.judge(looks, {})
+    kept_by = {name: {"hosts": len(row["kept_by"]), "of": row["of"]} for name, row in judged["origins"].items()}
+    return {"kept_by": kept_by, "refused": judged["refused"], "words": judged["words"]}
 
 
 def _texts(count: Facts | None) -> list[str]:

@@ -193,9 +193,10 @@ def _i7(rollout: Rollout) -> tuple[bool, str]:
             wrong.append(f"{host}: {'; '.join(manifest.get('problems') or ['does not verify'])}")
         elif not manifest.get("entries") and host in changed:
             wrong.append(f"{host}: its manifest is empty")
-    return not wrong, "; ".join(
-        wrong
-    ) or f"{_many(len(manifests), 'manifest')} with {entries} {'entry' if entries == 1 else 'entries'}, all verify"
+    copies = rollout.get("copies") or {}
+    wrong += copies.get("refused") or []
+    said = f"{_many(len(manifests), 'manifest')} with {entries} {'entry' if entries == 1 else 'entries'}, all verify"
+    return not wrong, "; ".join(wrong) or "; ".join([said, *([copies["words"]] if copies.get("words") else [])])
 
 
 def _i8(rollout: Rollout) -> tuple[bool, str]:

@@ -66,3 +66,32 @@ def test_a_gate_that_was_waited_for_says_how_long() -> None:
     result = {"verdict": {"open": True, "reasons": []}, "wait": {"waited": 12.5}}
     assert timeline.told("governance_proposal_info", result) == "open after 12.50 s"
     assert timeline.told("governance_proposal_info", {"verdict": {"open": False, "reasons": ["no"]}}) == "CLOSED: no"
+
+
+COPIES = [
+    {"origin": "v1", "state": "extended", "reason": ""},
+    {"origin": "v2", "state": "refused", "reason": "entry 2 is a there"},
+]
+
+
+def test_what_became_of_copies_is_told() -> None:
+    assert timeline.told("migration_manifest", {"replicas": COPIES}) == "1 extended, 1 refused"
+    assert timeline.told("migration_manifest", {"failed": True, "error": {"replicas": COPIES}}) == "1 extended, 1 refused"
+    assert timeline.told("migration_manifest", {"entry": {}}) == ""
+
+
+@pytest.mark.parametrize(
+    ("before", "copies", "quiet", "says"),
+    [
+        (5, [], True, "held, token 5"),
+        (5, COPIES[:1], True, "held, token 5"),
+        (4, COPIES[:1], False, "held, token 5"),
+        (5, COPIES, False, "held, token 5; REFUSED to keep another history of v2: entry 2 is a there"),
+    ],
+)
+def test_a_renewal_is_told_when_something_that_came_along_was_refused(
+    before: int, copies: list[dict[str, str]], quiet: bool, says: str
+) -> None:
+    changed = before != 5 or bool(copies)
+    result = {"granted": True, "changed": changed, "before": {"token": before}, "lock": {"token": 5}, "replicas": copies}
+    assert timeline.same_lease(result) is quiet and timeline.told("rollout_lock", result) == says

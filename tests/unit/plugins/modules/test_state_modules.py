@@ -222,6 +222,65 @@ def test_the_manifest(host: Host) -> None:
     assert os.listdir(host.base / "state") == ["n1"]
 
 
+def test_manifests_are_kept_by_other_hosts(host: Host) -> None:
+    here = {"instance": "n1", "state_dir": str(host.base / "state")}
+    there = {"instance": "n2", "state_dir": str(host.base / "state")}
+    journal_of = host.base / "state/n2/journal/t1"
+    journal_of.mkdir(parents=True)
+    (journal_of / "journal.log").write_bytes(b"{}\n" + b"\0" * 20)
+    for number in range(1, 4):
+        host(migration_manifest, **there, entry={"kind": "upgrade", "rollout_id": "r", "turn_id": f"t{number}"})
+    told = host(migration_manifest_info, **there, after=[0, 2], evidence=True)
+    assert (
+        told["valid"]
+        and [one["seq"] for one in told["entries"]] == [1, 2, 3]
+        and told["marks"] == {"2": told["entries"][1]["hash"]}
+    )
+    assert (
+        told["entries"][0]["evidence"][0]["path"] == "journal/t1/journal.log" and told["entries"][0]["evidence"][0]["size"] == 3
+    )
+    (journal_of / "journal.log").write_bytes(b"[]\n")
+    seen = host(migration_manifest_info, **there, evidence=True, after=[])
+    assert seen["problems"] == ["entry 1: journal/t1/journal.log was changed after it was recorded"] and seen["entries"] == []
+    offer = {"origin": "v2", "seq": 3, "head": told["head"], "entries": told["entries"], "marks": told["marks"]}
+    planned = host(migration_manifest, True, **here, state="replicated", replicas=[offer])
+    assert planned["changed"] and planned["diff"]["after"]["v2"]["seq"] == 3 and not (host.base / "state/n1").exists()
+    done = host(migration_manifest, **here, state="replicated", replicas=[offer])
+    assert done["changed"] and done["replicas"][0]["state"] == "extended"
+    again = host(migration_manifest, **here, state="replicated", replicas=[offer])
+    assert not again["changed"] and again["replicas"][0]["state"] == "same"
+    seen = host(migration_manifest_info, **here, replicas=True)
+    assert [(one["origin"], one["seq"], one["head"], one["valid"]) for one in seen["replicas"]] == [("v2", 3, told["head"], True)]
+    assert seen["entries"] == [] and seen["seq"] == 0
+    path = pathlib.Path(done["replicas"][0]["path"])
+    assert path.read_bytes() == pathlib.Path(told["path"]).read_bytes()
+    # What is shorter now is refused; the others that came along are kept all the same.
+    short = {**offer, "seq": 2, "head": told["entries"][1]["hash"], "entries": []}
+    refused = host(migration_manifest, **here, state="replicated", replicas=[short, {**offer, "origin": "v3"}])
+    assert (
+        refused["failed"] and "the manifest of v2 is not the one in" in refused["msg"] and "it ends at entry 2" in refused["msg"]
+    )
+    assert [one["state"] for one in refused["error"]["replicas"]] == ["refused", "extended"]
+    assert path.read_bytes() == pathlib.Path(told["path"]).read_bytes()
+    many = host(migration_manifest, **here, state="replicated", replicas=[{**offer, "entries": told["entries"] * 400}])
+    assert many["error"]["kind"] == "InputError" and "at most 1000 entries" in many["msg"]
+
+
+def test_a_migration_is_fenced(host: Host) -> None:
+    (host.base / "state/n1").mkdir(parents=True)
+    (host.base / "state/n1/fence").write_text("7\n")
+    step = {"id": "m", "from_level": 1, "to_level": 2, "forward": ["/bin/false"]}
+    options = {"data_dir": str(host.data), "release_dir": "/", "migrations": [step], "state_dir": str(host.base / "state")}
+    for check in (True, False):
+        refused = host(state_migration, check, **options, instance="n1", fence_token=6)
+        assert refused["error"]["kind"] == "Refused" and "older than 7" in refused["msg"]
+    nameless = host(state_migration, **options, mode="rehearse", fence_token=8)
+    assert nameless["error"]["kind"] == "InputError" and "fence_token needs instance" in nameless["msg"]
+    assert host(state_migration, True, **options, instance="n1", fence_token=8)["changed"]
+    assert host(state_migration, **options, instance="n1", fence_token=8)["error"]["kind"] == "CommandFailed"
+    assert (host.base / "state/n1/fence").read_text() == "8\n"
+
+
 def test_a_hot_copy_is_tested_and_held_against_the_budget(host: Host) -> None:
     refused = host.snapshot(snapshot_id="s1", test=True, stop_window_budget=0.000001)
     assert refused["failed"] and "at least" in refused["msg"] and "stop, start unknown" in refused["msg"]

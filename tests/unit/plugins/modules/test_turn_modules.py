@@ -232,3 +232,23 @@ def test_what_is_asked_for_wrongly_is_said(call: Caller, tmp_path: pathlib.Path,
     world.proof = {"format": "none"}
     result = call(validator_upgrade, **{**how(world, "t1"), **changes})
     assert result["failed"] and says in result["msg"]
+
+
+def test_a_renewal_takes_along_what_other_hosts_wrote_down(call: Caller, tmp_path: pathlib.Path) -> None:
+    place = {"instance": "node1", "state_dir": str(tmp_path)}
+    added = call(migration_manifest, instance="node2", state_dir=str(tmp_path), entry={"kind": "upgrade", "turn_id": "t"})[
+        "entry"
+    ]
+    offer = {"origin": "node2", "seq": 1, "head": added["hash"], "entries": [added]}
+    held = {**place, "rollout_id": "r1", "holder": "bob", "token": 5}
+    assert call(rollout_lock, **held)["replicas"] == []
+    taken = call(rollout_lock, **held, replicas=[offer])
+    assert taken["granted"] and taken["changed"] and [one["state"] for one in taken["replicas"]] == ["extended"]
+    assert taken["diff"]["before"]["copies"] == {"node2": 0} and taken["diff"]["after"]["copies"] == {"node2": 1}
+    assert not call(rollout_lock, **held, replicas=[offer])["changed"]
+    # Another history is refused, and the lease is held all the same.
+    refused = call(rollout_lock, **held, replicas=[{**offer, "head": "f" * 64}])
+    assert refused["granted"] and [one["state"] for one in refused["replicas"]] == ["refused"]
+    # From whoever doesn't hold the lock, nothing is taken.
+    other = call(rollout_lock, **{**held, "holder": "eve", "rollout_id": "r2"}, replicas=[{**offer, "origin": "node3"}])
+    assert not other["granted"] and other["replicas"] == [] and os.listdir(str(tmp_path / "node1/replicas")) == ["node2"]

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ansible_collections.chainops.validator.plugins.module_utils._core.errors import InputError, IntegrityError, Refused
+from ansible_collections.chainops.validator.plugins.module_utils._manifest import evidence
 from ansible_collections.chainops.validator.plugins.module_utils._manifest.manifest import (
     START,
     append,
@@ -53,6 +54,7 @@ def test_entries_follow_one_another(path: str) -> None:
         {},
         {"kind": "other"},
         {"kind": "upgrade", "seq": 5},
+        {"kind": "upgrade", "evidence": []},
         {"kind": "upgrade", "x": float("nan")},
         {"kind": "upgrade", "x": {1, 2}},
     ],
@@ -133,3 +135,32 @@ def test_rollback_points_are_needed_until_the_rollout_is_finished(path: str) -> 
     assert set(protected(path)) == {"s1", "s2"}
     append(path, {"kind": "finish", "rollout_id": "r1"})
     assert protected(path) == {"s2": "rollback point of rollout r2, which is not finished"}
+
+
+def test_digests_of_evidence_are_kept_and_show_what_was_changed(path: str, tmp_path: pathlib.Path) -> None:
+    log, plan = tmp_path / "evidence/lock.jsonl", tmp_path / "journal/t1/plan.json"
+    for one in (log, plan):
+        one.parent.mkdir(parents=True)
+    log.write_bytes(b"one\ntorn" + b"\0" * 5 + b"\n" + b"\0" * 50)
+    plan.write_bytes(b"{}")
+    missing = tmp_path / "evidence/none"
+    told = evidence.seen(str(tmp_path), [str(log), str(plan), str(missing)])
+    assert [(one["path"], one["size"]) for one in told] == [("evidence/lock.jsonl", 4), ("journal/t1/plan.json", 2)]
+    added = append(path, entry(1), told)
+    assert added.fields["evidence"] == told
+    # The same said again is the same, whatever became of the files.
+    assert append(path, entry(1), told[:1]) == added
+    log.write_bytes(b"one\ntwo\n" + b"\0" * 50)
+    assert evidence.changed(str(tmp_path), read(path)) == []
+    log.write_bytes(b"One\ntwo\n")
+    plan.unlink()
+    assert evidence.changed(str(tmp_path), read(path)) == ["entry 1: evidence/lock.jsonl was changed after it was recorded"]
+    log.write_bytes(b"on")
+    assert len(evidence.changed(str(tmp_path), read(path))) == 1
+
+
+def test_digests_of_what_lies_elsewhere_are_not_looked_at(path: str, tmp_path: pathlib.Path) -> None:
+    outside = tmp_path / "outside"
+    outside.write_text("x")
+    append(path, entry(1), [{"path": "../outside", "size": 1, "sha256": "0"}, {"path": str(outside), "size": 1, "sha256": "0"}])
+    assert evidence.changed(str(tmp_path / "inside"), read(path)) == []

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import typing as t
 
+import pytest
+
 from ansible_collections.chainops.validator.plugins.module_utils._report import invariants
 from ansible_collections.chainops.validator.plugins.module_utils._report.gather import gather
 from ansible_collections.chainops.validator.plugins.module_utils._report.page import render
@@ -100,6 +102,26 @@ def test_everything_registered_is_judged() -> None:
     held = statuses(collect.complete(rollout))
     assert {name for name, status in held.items() if status == "held"} >= {"I1", "I2", "I3", "I4", "I5", "I6", "I7", "I9"}
     assert held["I10"] == "not_observed"
+
+
+COPY = {"origin": "v1", "seq": 1, "head": "h1", "valid": True, "problems": []}
+MANIFEST = {"valid": True, "problems": [], "entries": [{"seq": 1, "hash": "h1"}], "seq": 1, "head": "h1", "replicas": []}
+KEPT = [
+    ({**MANIFEST, "replicas": [COPY]}, "held", "1 manifest with 1 entry, all verify; 2 of 2 manifests are kept whole"),
+    ({**MANIFEST, "replicas": []}, "held", "; 1 of 2 manifests are kept whole by every other host; v2 is behind with v1"),
+    ({"unreachable": True}, "held", "0 of 1 manifests are kept whole by every other host; not asked: v2; v2 is behind with v1"),
+    ({**MANIFEST, "replicas": [{**COPY, "head": "evil"}]}, "broken", "kept on v2: entry 1 is h1 there, and evil is kept"),
+    ({**MANIFEST, "replicas": [{**COPY, "seq": 2}]}, "broken", "it ends at entry 1 (h1), and entry 2 (h1) is kept"),
+]
+
+
+@pytest.mark.parametrize(("other", "status", "says"), KEPT)
+def test_manifests_are_held_against_their_copies(other: dict[str, t.Any], status: str, says: str) -> None:
+    first = {**MANIFEST, "replicas": [{**COPY, "origin": "v2"}]}
+    manifests = {"results": [{"record_item": "v1", **first}, {"record_item": "v2", **other}]}
+    rollout = gather({"v1": host(), "v2": {}}, {**seen(), "manifests": manifests}, about())
+    (i7,) = [one for one in invariants.judge(rollout) if one.id == "I7"]
+    assert i7.status == status and says in i7.evidence, i7
 
 
 def test_a_gate_that_people_opened_is_told_as_such() -> None:
