@@ -259,7 +259,11 @@ watch:
   type: dict
   sample: {state: watching, looked_at: {wall: "2026-01-31T12:00:02.123Z"}, reasserted: 1, error: ""}
 receipt:
-  description: The record that this gateway keeps. V(null) when there is none.
+  description:
+    - The record that this gateway keeps. V(null) when there is none.
+    - C(source_addresses) are those from which this host reaches the server, C(connections) the ports of the connections that
+      were open there while nothing was in flight, by address; with C(same_host) the server's address is this host's own, and
+      tells nothing. All three are V(null) where they can't be told (HAProxy on another machine).
   returned: success
   type: dict
   sample:
@@ -267,6 +271,7 @@ receipt:
     backends: [api]
     before: {api: {state: ready, weight: 100}}
     checked_at: {boot_id: 1a35c1ff-55a1-4a9d-8a2f-3e4b7ad4a5bd, boottime: 5321.771, wall: "2026-01-31T12:00:00.123Z"}
+    connections: {10.0.0.5: [50312]}
     driver: haproxy
     drained_at: {boot_id: 1a35c1ff-55a1-4a9d-8a2f-3e4b7ad4a5bd, boottime: 5321.771, wall: "2026-01-31T12:00:00.123Z"}
     fence_token: 7
@@ -278,7 +283,9 @@ receipt:
     reloads: 0
     samples: 3
     seconds: 2.514
+    same_host: false
     server: val1
+    source_addresses: [10.0.0.5]
     state: drained
     turn_id: r1-val1
 """

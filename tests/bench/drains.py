@@ -39,7 +39,7 @@ import threading
 import time
 import typing as t
 
-from ansible_collections.chainops.validator.plugins.module_utils._host import procs
+from ansible_collections.chainops.validator.plugins.module_utils._host import clients, procs
 
 REPO = pathlib.Path(__file__).resolve().parents[2]
 OUT = REPO / "build" / "bench"
@@ -185,6 +185,9 @@ def _module(path: pathlib.Path, options: dict[str, t.Any]) -> dict[str, t.Any]:
 class Ours:
     name = OURS
 
+    def __init__(self) -> None:
+        self.receipts: dict[tuple[str, str], dict[str, t.Any]] = {}
+
     def _run(self, gateway: Gateway, host: Host, state: str) -> dict[str, t.Any]:
         options = {
             "state": state,
@@ -200,11 +203,18 @@ class Ours:
         return _module(MODULE, options)
 
     def out(self, gateway: Gateway, host: Host) -> dict[str, t.Any]:
-        return self._run(gateway, host, "drained")
+        result = self._run(gateway, host, "drained")
+        self.receipts[host.name, gateway.name] = result.get("receipt") or {}
+        return result
 
     def agreed(self, host: Host) -> None:
-        """As a turn does with ``rollout_gateway_addresses``: a reload may have let somebody in after the last look."""
-        _until(lambda: not procs.established(host.port), f"nobody is connected to {host.name}")
+        """As a turn does right before it stops anything: a reload may have let somebody in after the last look."""
+        receipts = [receipt for (name, dummy), receipt in self.receipts.items() if name == host.name]
+
+        def quiet() -> bool:
+            return not clients.look(procs.connections(), host.port, receipts, held_by=procs.sockets_of).busy
+
+        _until(quiet, f"no request of a gateway is at {host.name}")
 
     def back(self, gateway: Gateway, host: Host) -> dict[str, t.Any]:
         return self._run(gateway, host, "active")

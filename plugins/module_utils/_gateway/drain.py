@@ -18,7 +18,7 @@ import typing as t
 from .._core.clock import CLOCK, Clock
 from .._core.errors import Busy, ChainopsError, InputError, Refused, WaitTimeout
 from .._core.files import locked, make_dir, read_or_none
-from . import receipt
+from . import reach, receipt
 from .protocol import DRAIN, MAINT, READY, GatewayDriver, Look, Server
 
 Before = t.Dict[str, t.Dict[str, t.Any]]
@@ -179,6 +179,7 @@ class Drain:
                     self.driver.set_state(backend, wish.server, DRAIN)
                 took = {"seconds": round(self.clock.monotonic() - began, 3), "before": before}
                 return {"before": now, "after": wanted, "drain": took, "receipt": dict(record or {}) if known else note}
+            began_with = self._reached(look, before) or {}
             drain = self._empty(before)
         except Refused as exc:
             raise self._refused(before, exc) from exc
@@ -188,7 +189,7 @@ class Drain:
         if known:
             # Nothing has let it in meanwhile: the receipt is fresh, the drain was then.
             found = {key: (record or {}).get(key) for key in found}
-        note = {**note, **found, "state": receipt.DRAINED, "checked_at": now_at}
+        note = {**note, **found, **self._told(began_with, drain.pop("reach")), "state": receipt.DRAINED, "checked_at": now_at}
         receipt.save(wish.receipt_dir, note)
         return {"before": now, "after": wanted, "drain": drain, "receipt": note}
 
@@ -212,6 +213,14 @@ class Drain:
         except ChainopsError as other:
             ending, put_back = f"it could NOT be put back ({other.message}) and may still be drained", False
         return Refused(f"{exc.message}; {ending}", **{**exc.fields, "put_back": put_back})
+
+    @staticmethod
+    def _told(first: t.Mapping[str, t.Any], last: t.Mapping[str, t.Any] | None) -> dict[str, t.Any]:
+        """Whom the server's host is to look for. Connections of before the drain show addresses that there are none from now."""
+        if last is None:
+            return {"source_addresses": None, "connections": None, "same_host": None}
+        addresses = {*first.get("source_addresses", ()), *last["source_addresses"]}
+        return {**last, "source_addresses": sorted(addresses), "same_host": last["same_host"] or first.get("same_host", False)}
 
     def _held(self, was: t.Mapping[str, t.Any]) -> str:
         """A place that was out before stays out in its own way."""
@@ -254,7 +263,11 @@ class Drain:
                 curve.append([round(taken.at, 3), flight])
             if drained(seen, wish.samples):
                 if held == wish.mode:
-                    break
+                    met = self._reached(look, before)
+                    if met is None or self._still_empty(look, before, taken):
+                        break
+                    seen = []
+                    continue
                 # Sticky requests can still come to a server in drain, never to one in maintenance.
                 held, seen, first = MAINT, [], True
                 continue
@@ -273,7 +286,21 @@ class Drain:
             "reasserted": reasserted,
             "reloads": len(reloads) - 1,
             "before": before,
+            "reach": met,
         }
+
+    def _reached(self, look: Look, before: Before) -> dict[str, t.Any] | None:
+        """What the gateway's host has to do with the server at this moment; None where it can't be told."""
+        places = [s for s in look.find(self.wish.server) if s.backend in before]
+        return reach.look(look.net, (address for s in places for address in (s.address, *s.also)))
+
+    def _still_empty(self, look: Look, before: Before, last: Sample) -> bool:
+        """A connection that is open carries no request only if nothing is in flight afterwards either, with the same process."""
+        try:
+            now = self.driver.look()
+        except ChainopsError:
+            return False
+        return now.generation == look.generation and sample(now, self.wish.server, before, last.at, self.wish.timeout).empty
 
     def _end_long(self, look: Look) -> dict[str, int]:
         """Their time is over: requests in the backends of long ones are ended by the gateway, and counted."""

@@ -16,6 +16,7 @@ import re
 import socket
 import typing as t
 
+from .._core import tcp
 from .._core.errors import InputError, Refused, Unreachable
 from . import sockets
 from .protocol import DRAIN, MAINT, READY, Look, Server
@@ -71,7 +72,8 @@ class HAProxy:
     def look(self) -> Look:
         text = self.ask(_ASK)
         pid, age, servers = parse(text, self.endpoint)
-        return Look(str(pid), age, servers, left_behind(pid, self._proc) if self.local else None)
+        left = left_behind(pid, self._proc) if self.local else None
+        return Look(str(pid), age, servers, left, None if left is None else os.path.join(self._proc, str(pid), "net"))
 
     def set_state(self, backend: str, server: str, state: str) -> None:
         if state not in _WORDS:
@@ -141,7 +143,7 @@ def _server(stat: t.Mapping[str, str], state: t.Mapping[str, str], where: str) -
         return Server(
             backend=stat["pxname"],
             name=stat["svname"],
-            address=stat.get("addr") or f"{state['srv_addr']}:{state.get('srv_port', '0')}",
+            address=_place(stat.get("addr") or f"{state['srv_addr']}:{state.get('srv_port', '0')}"),
             state=MAINT if admin & _ANY_MAINT else DRAIN if admin & _ANY_DRAIN else READY,
             up=operation in (_STARTING, _RUNNING),
             confirmed=not checked or int(state["srv_check_health"]) >= full,
@@ -156,6 +158,11 @@ def _server(stat: t.Mapping[str, str], state: t.Mapping[str, str], where: str) -
         raise Unreachable(
             f"{where}: can't read the state of {stat.get('pxname')}/{stat.get('svname')}: {exc!r}", url=where
         ) from exc
+
+
+def _place(address: str) -> str:
+    end = tcp.parted(address)
+    return address if end is None else tcp.place(*end)
 
 
 def _dial(path: str, timeout: float) -> socket.socket:
@@ -228,7 +235,8 @@ def _told_by_master(proc: str, master: str, pid: int) -> dict[str, int] | None:
             if row.get("type") == "2":
                 if not row.get("addr"):
                     return None
-                found[row["addr"]] = found.get(row["addr"], 0) + int(row["scur"] or 0) + int(row["qcur"] or 0)
+                address = _place(row["addr"])
+                found[address] = found.get(address, 0) + int(row["scur"] or 0) + int(row["qcur"] or 0)
         return found
     except (OSError, ValueError, KeyError, IndexError, Unreachable):
         return None

@@ -24,7 +24,7 @@ import subprocess
 import time
 import typing as t
 
-from .._core import files, process
+from .._core import files, process, tcp
 from .._core.clock import CLOCK, Clock
 from .._core.errors import Busy, InputError, Refused, Unreachable
 from . import sockets, upstreams
@@ -90,15 +90,15 @@ class Nginx:
                 key = dials[0] if dials else place.address
                 left_behind[key] = sum(left.get(one, 0) for one in dials)
                 took = self._in_force(workers, changed)
-                servers.append(self._server(place, key, took, sum(now.get(one, 0) for one in dials)))
+                servers.append(self._server(place, key, dials[1:], took, sum(now.get(one, 0) for one in dials)))
         labels = [server.label for server in servers]
         twice = sorted({label for label in labels if labels.count(label) > 1})
         if twice:
             raise InputError(f"nginx has {', '.join(twice)} more than once; a server is drained where it stands once")
         age = time.clock_gettime(time.CLOCK_BOOTTIME) - max(w.began for w in workers if w.active)
-        return Look(generation, age, tuple(servers), left_behind)
+        return Look(generation, age, tuple(servers), left_behind, os.path.join(self._proc, str(master), "net"))
 
-    def _server(self, place: upstreams.Place, address: str, in_force: bool, connections: int) -> Server:
+    def _server(self, place: upstreams.Place, address: str, also: tuple[str, ...], in_force: bool, connections: int) -> Server:
         up = self._answers_at(address)
         return Server(
             backend=place.upstream,
@@ -114,6 +114,7 @@ class Nginx:
             sessions=connections,
             queued=0,
             total=connections,
+            also=also,
         )
 
     @staticmethod
@@ -180,7 +181,7 @@ class Nginx:
                 found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
             except OSError as exc:
                 raise Unreachable(f"server {address} of an upstream can't be resolved: {exc}", url=address) from exc
-            self._addresses[address] = tuple(dict.fromkeys(":".join(map(str, one[4][:2])) for one in found))
+            self._addresses[address] = tuple(dict.fromkeys(tcp.place(str(one[4][0]), int(one[4][1])) for one in found))
         return self._addresses[address]
 
     def _answers_at(self, address: str) -> bool:
@@ -188,13 +189,12 @@ class Nginx:
         at, answer = self._answers.get(address, (-BELIEVED, False))
         if now - at >= BELIEVED:
             try:
-                host, dummy, port = address.rpartition(":")
                 if address.startswith("unix:"):
                     with socket.socket(socket.AF_UNIX) as link:
                         link.settimeout(CONNECT)
                         link.connect(address[5:])
                 else:
-                    socket.create_connection((host, int(port)), timeout=CONNECT).close()
+                    socket.create_connection(_split(address), timeout=CONNECT).close()
                 answer = True
             except OSError:
                 answer = False

@@ -31,6 +31,7 @@ class Server:
     sessions: int  # requests (HTTP) or connections (TCP) at the server now
     queued: int  # waiting for this very server
     total: int  # sessions since the gateway's process started
+    also: tuple[str, ...] = ()  # further host:port that it dials for this server
 
     @property
     def in_flight(self) -> int:
@@ -51,13 +52,14 @@ class Look:
 
     ``generation`` changes when the gateway's process is replaced (a reload). ``left_behind`` counts, per ``host:port``,
     what processes of an earlier generation still hold; None when that can't be seen from here. ``age``: seconds since
-    this generation began.
+    this generation began. ``net``: the ``/proc/<pid>/net`` of its process; None when it can't be seen from here.
     """
 
     generation: str
     age: float
     servers: tuple[Server, ...]
     left_behind: t.Mapping[str, int] | None
+    net: str | None = None
 
     def find(self, name: str, backend: str | None = None) -> tuple[Server, ...]:
         return tuple(s for s in self.servers if s.name == name and backend in (None, s.backend))

@@ -40,12 +40,12 @@ frontend public
 backend api
   option httpchk GET /health
   default-server check inter 100ms fall 2 rise 2
-  server a 127.0.0.1:{a} weight 70
-  server b 127.0.0.1:{b} weight 30
+  server a {a} weight 70
+  server b {b} weight 30
 backend ws
   default-server check inter 100ms fall 2 rise 2
-  server a 127.0.0.1:{a}
-  server b 127.0.0.1:{b}
+  server a {a}
+  server b {b}
 """
 
 NGINX = """
@@ -111,7 +111,7 @@ def until(condition: t.Callable[[], t.Any], what: str, seconds: float = 15.0) ->
 class Node:
     """A server that counts what it serves; ``/slow?S`` answers after S seconds."""
 
-    def __init__(self, port: int = 0) -> None:
+    def __init__(self, port: int = 0, address: str = "127.0.0.1") -> None:
         self.served: list[tuple[float, str]] = []
         self.alive = True
         node = self
@@ -134,11 +134,12 @@ class Node:
 
         class Server(http.server.ThreadingHTTPServer):
             request_queue_size = 128
+            address_family = socket.AF_INET6 if ":" in address else socket.AF_INET
 
             def handle_error(self, *args: t.Any) -> None:
                 pass
 
-        self._make: t.Callable[[int], Server] = lambda number: Server(("127.0.0.1", number), Handler)
+        self._make: t.Callable[[int], Server] = lambda number: Server((address, number), Handler)
         self.port = port
         self.open()
 
@@ -176,14 +177,16 @@ class Running:
 
 
 class Gateway(Running):
+    address = "127.0.0.1"
+
     def __init__(self, folder: pathlib.Path) -> None:
         self.folder = folder
-        self.nodes = {"a": Node(), "b": Node()}
+        self.nodes = {"a": Node(address=self.address), "b": Node(address=self.address)}
         self.port, self.runtime = free_port(), free_port()
         self.socket = str(folder / "admin.sock")
-        (folder / "haproxy.cfg").write_text(
-            HAPROXY.format(folder=folder, port=self.port, runtime=self.runtime, **{n: s.port for n, s in self.nodes.items()})
-        )
+        ports = {name: f"{self.address}:{node.port}" for name, node in self.nodes.items()}
+        config = self.template().format(folder=folder, port=self.port, runtime=self.runtime, **ports)
+        (folder / "haproxy.cfg").write_text(config)
         self.log = (folder / "haproxy.log").open("wb")
         self.process = subprocess.Popen(
             [program("haproxy"), "-W", *self.options(folder), "-f", str(folder / "haproxy.cfg")],
@@ -195,6 +198,9 @@ class Gateway(Running):
 
     def options(self, folder: pathlib.Path) -> list[str]:
         return []
+
+    def template(self) -> str:
+        return HAPROXY
 
     def reload(self) -> None:
         self.process.send_signal(signal.SIGUSR2)
@@ -209,6 +215,21 @@ class MasteredGateway(Gateway):
 
     def options(self, folder: pathlib.Path) -> list[str]:
         return ["-S", f"{folder}/master.sock"]
+
+
+class IPv6Gateway(Gateway):
+    """Its nodes listen on IPv6."""
+
+    address = "::1"
+
+
+@pytest.fixture
+def gateway6(tmp_path: pathlib.Path) -> t.Iterator[Gateway]:
+    running = IPv6Gateway(tmp_path)
+    try:
+        yield running
+    finally:
+        running.close()
 
 
 @pytest.fixture

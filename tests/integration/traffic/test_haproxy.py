@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import dataclasses
+import socket
 import threading
 import time
 import typing as t
@@ -17,6 +18,7 @@ from ansible_collections.chainops.validator.plugins.module_utils._core.errors im
 from ansible_collections.chainops.validator.plugins.module_utils._gateway import receipt, unit
 from ansible_collections.chainops.validator.plugins.module_utils._gateway.drain import Drain, Wish
 from ansible_collections.chainops.validator.plugins.module_utils._gateway.haproxy import HAProxy
+from ansible_collections.chainops.validator.plugins.module_utils._host import clients, procs
 
 from .conftest import Gateway, NginxGateway, until
 
@@ -57,6 +59,11 @@ class Clients:
 @pytest.fixture
 def wish(gateway: Gateway) -> Wish:
     return Wish("a", None, "gw", str(gateway.folder / "receipts"), "val1", "t1", 1, timeout=10.0)
+
+
+@pytest.fixture
+def wish6(gateway6: Gateway) -> Wish:
+    return Wish("a", None, "gw", str(gateway6.folder / "receipts"), "val1", "t1", 1, timeout=10.0)
 
 
 def states(driver: HAProxy) -> dict[str, str]:
@@ -243,3 +250,43 @@ def test_a_watch_takes_the_server_out_again_until_its_lease_is_over(
     reload()
     time.sleep(0.5)
     assert set(states(driver).values()) == {"ready"}
+
+
+def test_connections_kept_for_later_are_told_apart_from_requests_of_a_reload(gateway: Gateway, wish: Wish) -> None:
+    """The gateway is on the node's own host here, so its program's connections count and not those of its address."""
+    driver, port = HAProxy(gateway.socket), gateway.nodes["a"].port
+    with concurrent.futures.ThreadPoolExecutor(12) as pool:
+        assert list(pool.map(gateway.get, ["/slow?0.3"] * 12)) == [200] * 12
+        told = Drain(driver, wish).out()["receipt"]
+        assert told["same_host"] and told["source_addresses"] == []
+        assert len(told["connections"]["127.0.0.1"]) > 3, "HAProxy keeps connections of a drained server for later"
+
+        def seen() -> clients.Found:
+            return clients.look(procs.connections(), port, [told], held_by=procs.sockets_of)
+
+        with socket.create_connection(("127.0.0.1", port)):  # an operator's own
+            found = until(lambda: None if (now := seen()).busy else now, "nothing but what was kept, between two health checks")
+        assert found.idle > 3 and found.gateways == {"gw": clients.HERE}
+        before = driver.look().generation
+        gateway.reload()
+        until(lambda: driver.look().generation != before, "the reload has happened")
+        late = [pool.submit(gateway.get, "/slow?2") for _ in range(6)]
+        until(lambda: sum(s.in_flight for s in driver.look().find("a", "api")) > 0, "requests are in flight")
+        for dummy in range(20):
+            assert seen().busy == ("127.0.0.1",)
+        assert [f.result() for f in late] == [200] * 6
+    Drain(driver, wish).back()
+
+
+def test_an_ipv6_server_is_drained_like_any_other(gateway6: Gateway, wish6: Wish) -> None:
+    driver = HAProxy(gateway6.socket)
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        long = [pool.submit(gateway6.get, "/slow?2") for _ in range(4)]
+        until(lambda: sum(s.in_flight for s in driver.look().find("a")) > 0, "requests are in flight")
+        before = driver.look().generation
+        gateway6.reload()
+        until(lambda: driver.look().generation != before, "the reload has happened")
+        result = Drain(driver, wish6).out()
+        assert time.monotonic() >= max(at for at, _ in gateway6.nodes["a"].served)
+        assert result["drain"]["curve"][0][1] > 0, "what the old process serves is seen"
+        assert [f.result() for f in long] == [200] * 4

@@ -20,7 +20,7 @@ from ansible_collections.chainops.validator.plugins.module_utils._core.errors im
     Unreachable,
     WaitTimeout,
 )
-from ansible_collections.chainops.validator.plugins.module_utils._gateway import receipt
+from ansible_collections.chainops.validator.plugins.module_utils._gateway import reach, receipt
 from ansible_collections.chainops.validator.plugins.module_utils._gateway.drain import Drain, Sample, Wish, drained
 from ansible_collections.chainops.validator.plugins.module_utils._gateway.haproxy import HAProxy, parse
 from ansible_collections.chainops.validator.plugins.module_utils._gateway.protocol import Look, Server
@@ -377,6 +377,29 @@ def test_a_fresh_receipt_keeps_when_the_drain_was(wish: Wish) -> None:
     gateway.change("api/a", state="ready")
     third = Drain(gateway, wish, clock).out()["receipt"]
     assert third["seconds"] != first["seconds"], "a server that was let in meanwhile is drained anew"
+
+
+def test_a_receipt_tells_from_where_the_gateway_comes(wish: Wish, monkeypatch: pytest.MonkeyPatch) -> None:
+    gateway, seen = pair(sessions=1), []
+
+    def look(net: str | None, servers: t.Iterable[str]) -> dict[str, t.Any]:
+        seen.append((net, list(servers)))
+        address = "10.9.0.1" if len(seen) == 1 else "10.9.0.2"
+        return {"source_addresses": [address], "connections": {address: [len(seen)]}, "same_host": False}
+
+    monkeypatch.setattr(reach, "look", look)
+    # The last look before the receipt is after the connections were listed: a request that came in between is not called idle.
+    gateway.events = {6: lambda: gateway.change("api/a", sessions=0), 9: lambda: gateway.change("api/a", sessions=1)}
+    gateway.events[10] = lambda: gateway.change("api/a", sessions=0)
+    told = Drain(gateway, wish, Ticks()).out()["receipt"]
+    assert seen == [(None, ["10.0.0.97:8545"])] * 3
+    assert told["source_addresses"] == ["10.9.0.1", "10.9.0.2"] and told["connections"] == {"10.9.0.2": [3]}
+    assert told["format"] == "chainops.drain/1", "whoever knows only the older fields reads it as before"
+
+
+def test_where_connections_cannot_be_seen_the_receipt_says_so(wish: Wish) -> None:
+    told = Drain(pair(), wish, Ticks()).out()["receipt"]
+    assert (told["source_addresses"], told["connections"], told["same_host"]) == (None, None, None)
 
 
 def test_several_gateways_can_be_told_before_one_is_waited_for(wish: Wish) -> None:
