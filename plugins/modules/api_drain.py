@@ -14,6 +14,9 @@ description:
   - With O(state=drained), remembers how the server was, takes it out of rotation, and waits until it is empty. Empty means
     nothing in flight in O(samples) looks one after the other, and nothing left with a gateway process that a reload replaced.
     When a reload puts the server back into rotation meanwhile, it is taken out again.
+  - >-
+    Where HAProxy reads the state of its servers from a file when it starts (C(load-server-state-from-file)), a drained server has its
+    row there, so that a reload begins with it drained; RV(drain.reload_safe) says so.
   - A timeout is a failure. The server is put back as it was, and what was still in flight is returned in RV(ignore:error).
   - With O(state=active), waits until the gateway's health checks call the server up, then restores exactly how it was before the
     first drain (state and weight). A server that was out of rotation before stays out. Without a record of a
@@ -243,6 +246,17 @@ drain:
       returned: state is drained, and it waited
       type: int
       sample: 0
+    reload_safe:
+      description: Whether a reload of the gateway begins with the server out. Otherwise it is in until somebody takes it out again.
+      returned: state is drained, and it waited
+      type: bool
+      sample: true
+    reload_why:
+      description: Why a reload would let it in, and what to configure; empty when it wouldn't.
+      returned: state is drained, and it waited
+      type: list
+      elements: str
+      sample: []
     before:
       description: How the server was in each backend before the first drain.
       returned: always
@@ -280,6 +294,7 @@ receipt:
     instance: val1
     lease: 900.0
     reasserted: 0
+    reload_safe: true
     reloads: 0
     samples: 3
     seconds: 2.514

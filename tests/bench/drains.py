@@ -29,8 +29,6 @@ import json
 import os
 import pathlib
 import random
-import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -40,6 +38,7 @@ import time
 import typing as t
 
 from ansible_collections.chainops.validator.plugins.module_utils._host import clients, procs
+from ansible_collections.chainops.validator.tests.gateways import HAProxyProcess, free_port, program, until
 
 REPO = pathlib.Path(__file__).resolve().parents[2]
 OUT = REPO / "build" / "bench"
@@ -113,7 +112,7 @@ async def _serve(port: int, ids: str) -> None:
 
 class Host:
     def __init__(self, name: str, folder: pathlib.Path) -> None:
-        self.name, self.port, self.ids = name, _free_port(), folder / f"{name}.ids"
+        self.name, self.port, self.ids = name, free_port(), folder / f"{name}.ids"
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -135,31 +134,12 @@ class Host:
 # -- a gateway ------------------------------------------------------------------------------------------------------------
 
 
-class Gateway:
+class Gateway(HAProxyProcess):
     def __init__(self, name: str, folder: pathlib.Path, hosts: t.Sequence[Host]) -> None:
-        self.name, self.folder, self.port = name, folder / name, _free_port()
-        self.folder.mkdir()
-        self.socket = str(self.folder / "admin.sock")
-        config = self.folder / "haproxy.cfg"
+        self.name = name
+        (folder / name).mkdir()
         servers = "\n".join(f"  server {host.name} 127.0.0.1:{host.port}" for host in hosts)
-        config.write_text(CONFIG.format(folder=self.folder, port=self.port, servers=servers), encoding="utf-8")
-        self.log = (self.folder / "log").open("wb")
-        self.process = subprocess.Popen(
-            [_haproxy(), "-W", "-S", f"{self.folder}/master.sock", "-f", str(config)], stdout=self.log, stderr=subprocess.STDOUT
-        )
-        _until(lambda: socket.create_connection(("127.0.0.1", self.port), timeout=1).close() is None, f"{name} listens")
-
-    def reload(self) -> None:
-        self.process.send_signal(signal.SIGUSR2)
-
-    def close(self) -> None:
-        self.process.terminate()
-        try:
-            self.process.wait(10)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-        self.log.close()
+        super().__init__(folder / name, CONFIG, "-S", f"{folder / name}/master.sock", servers=servers)
 
 
 # -- the two modules ------------------------------------------------------------------------------------------------------
@@ -323,6 +303,18 @@ class Load(threading.Thread):
 # -- the scenario ---------------------------------------------------------------------------------------------------------
 
 
+def _until(condition: t.Callable[[], bool], what: str) -> None:
+    def met() -> bool:
+        with contextlib.suppress(IndexError, ValueError):
+            return condition()
+        return False
+
+    try:
+        until(met, what, PATIENCE)
+    except AssertionError as exc:
+        raise Failure(str(exc)) from exc
+
+
 @dataclasses.dataclass
 class Measured:
     name: str
@@ -453,7 +445,7 @@ def measure(
     for name, make in (("ours", Ours), ("theirs", Theirs)):
         if only in (None, name):
             try:
-                _haproxy()
+                _installed()
                 tool = make()
             except Failure as exc:
                 left_out.append(str(exc))
@@ -462,27 +454,11 @@ def measure(
     return measured, left_out
 
 
-def _haproxy() -> str:
-    found = shutil.which("haproxy", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
-    if found is None:
-        raise Failure("drains behind HAProxy: haproxy is not installed")
-    return found
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _until(condition: t.Callable[[], bool], what: str) -> None:
-    end = time.monotonic() + PATIENCE
-    while time.monotonic() < end:
-        with contextlib.suppress(OSError, IndexError, ValueError):
-            if condition():
-                return
-        time.sleep(0.02)
-    raise Failure(f"{what}: not within {PATIENCE:g} s")
+def _installed() -> None:
+    try:
+        program("haproxy")
+    except AssertionError as exc:
+        raise Failure(f"drains behind HAProxy: {exc}") from exc
 
 
 def main() -> int:

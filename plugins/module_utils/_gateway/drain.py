@@ -185,11 +185,19 @@ class Drain:
             raise self._refused(before, exc) from exc
         now_at = moment(self.clock)
         found = {key: drain[key] for key in ("samples", "seconds", "reloads", "reasserted")}
+        safe = {"reload_safe": drain["reload_safe"]}
         found["drained_at"] = now_at
         if known:
             # Nothing has let it in meanwhile: the receipt is fresh, the drain was then.
             found = {key: (record or {}).get(key) for key in found}
-        note = {**note, **found, **self._told(began_with, drain.pop("reach")), "state": receipt.DRAINED, "checked_at": now_at}
+        note = {
+            **note,
+            **found,
+            **safe,
+            **self._told(began_with, drain.pop("reach")),
+            "state": receipt.DRAINED,
+            "checked_at": now_at,
+        }
         receipt.save(wish.receipt_dir, note)
         return {"before": now, "after": wanted, "drain": drain, "receipt": note}
 
@@ -287,6 +295,7 @@ class Drain:
             "reloads": len(reloads) - 1,
             "before": before,
             "reach": met,
+            **self._outlasts(before),
         }
 
     def _reached(self, look: Look, before: Before) -> dict[str, t.Any] | None:
@@ -301,6 +310,15 @@ class Drain:
         except ChainopsError:
             return False
         return now.generation == look.generation and sample(now, self.wish.server, before, last.at, self.wish.timeout).empty
+
+    def _outlasts(self, before: Before) -> dict[str, t.Any]:
+        """Whether a reload leaves the server out; why it doesn't. Places that were out before are not ours to keep out."""
+        held = [backend for backend, was in before.items() if was["state"] == READY]
+        try:
+            why = [words for words in dict.fromkeys(self.driver.outlasts(one, self.wish.server) for one in held) if words]
+        except ChainopsError as exc:
+            why = [exc.message]
+        return {"reload_safe": not why, "reload_why": why}
 
     def _end_long(self, look: Look) -> dict[str, int]:
         """Their time is over: requests in the backends of long ones are ended by the gateway, and counted."""

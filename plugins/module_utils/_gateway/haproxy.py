@@ -17,14 +17,17 @@ import socket
 import typing as t
 
 from .._core import tcp
+from .._core.clock import CLOCK, Clock
 from .._core.errors import InputError, Refused, Unreachable
-from . import sockets
+from . import sockets, statefile
 from .protocol import DRAIN, MAINT, READY, Look, Server
 
 _NAME = re.compile(r"[A-Za-z0-9_.:\-]{1,255}")
 _ANY_MAINT, _ANY_DRAIN = 0x01 | 0x02 | 0x04 | 0x20 | 0x40, 0x08 | 0x10
 _CHECK_CONFIGURED = 0x02
 _STARTING, _RUNNING = 1, 2
+#: Where ``show servers state`` has the administrative state.
+_ADMIN_COLUMN = 6
 _MAX_ANSWER = 32 << 20
 _ASK = "show info;show stat;show servers state"
 _WORDS = {READY, DRAIN, MAINT}
@@ -36,7 +39,8 @@ class HAProxy:
     name = "haproxy"
     can_maintain = can_end_sessions = live_weights = True
 
-    def __init__(self, endpoint: str, timeout: float = 5.0, proc: str = "/proc") -> None:
+    def __init__(self, endpoint: str, timeout: float = 5.0, proc: str = "/proc", clock: Clock = CLOCK) -> None:
+        self._clock = clock
         self.endpoint = endpoint
         self.timeout = timeout
         self._proc = proc
@@ -78,7 +82,15 @@ class HAProxy:
     def set_state(self, backend: str, server: str, state: str) -> None:
         if state not in _WORDS:
             raise InputError(f"unknown server state {state!r}; known: {', '.join(sorted(_WORDS))}")
-        self._order(f"set server {_checked(backend)}/{_checked(server)} state {state}")
+        order = f"set server {_checked(backend)}/{_checked(server)} state {state}"
+        if state == READY:
+            # First, so that no reload in between brings back a drain that is over.
+            self._keep(backend, server, False)
+            self._order(order)
+        else:
+            self._order(order)
+            with contextlib.suppress(Refused):  # said by outlasts
+                self._keep(backend, server, True)
 
     def set_weight(self, backend: str, server: str, weight: int) -> None:
         if not 0 <= weight <= 256:
@@ -87,6 +99,41 @@ class HAProxy:
 
     def end_sessions(self, backend: str, server: str) -> None:
         self._order(f"shutdown sessions server {_checked(backend)}/{_checked(server)}")
+
+    def outlasts(self, backend: str, server: str) -> str:
+        try:
+            return self._keep(backend, server, True)
+        except Refused as exc:
+            return exc.message
+
+    def _keep(self, backend: str, server: str, out: bool) -> str:
+        """Have the server's row in the file that a new process reads, or not; returns why it can't be there. Raises Refused."""
+        place = self._state_file(backend)
+        if not place.path:
+            return place.why
+        now = statefile.parse(self.ask(f"show servers state {_checked(backend)}"))
+        row = now.find(backend, server)
+        if out and (row is None or not int(row.split()[_ADMIN_COLUMN])):
+            return f"{backend}/{server} is not out"
+        statefile.keep(place.path, now, backend, server, out, self._clock)
+        return ""
+
+    def _state_file(self, backend: str) -> statefile.Place:
+        if not self.local:
+            return statefile.Place(why="from another machine it can't be told, or changed, what HAProxy loads")
+        pid = _info(self.ask("show info")).get("Pid", "")
+        try:
+            if sockets.comm(self._proc, int(pid)) != "haproxy":
+                raise FileNotFoundError(pid)
+            with open(os.path.join(self._proc, pid, "cmdline"), "rb") as stream:
+                argv = [os.fsdecode(word) for word in stream.read().split(b"\0")]
+            # A worker may be in a chroot; its master is where it was started, and starts the next one.
+            parent = sockets.stat(self._proc, int(pid))[1]
+            starter = parent if sockets.comm(self._proc, int(parent)) == "haproxy" else pid
+            found = statefile.read(argv, os.readlink(os.path.join(self._proc, starter, "cwd")))
+        except (OSError, ValueError) as exc:
+            return statefile.Place(why=f"what HAProxy loads can't be seen from here: {exc}")
+        return found.get(backend, statefile.Place(why=f"backend {backend} is not in HAProxy's configuration files"))
 
     def _order(self, command: str) -> None:
         words = self.ask(command).strip()
@@ -98,6 +145,11 @@ def _checked(name: str) -> str:
     if not _NAME.fullmatch(name):
         raise InputError(f"{name!r} can't be a name in HAProxy: letters, digits, and _ . : - only")
     return name
+
+
+def _info(text: str) -> dict[str, str]:
+    """What ``show info`` tells, by name."""
+    return {key: value.strip() for key, colon, value in (line.partition(": ") for line in text.splitlines()) if colon}
 
 
 def parse(text: str, where: str = "HAProxy") -> tuple[int, float, tuple[Server, ...]]:

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
 import os
 import re
 import signal
@@ -26,7 +25,7 @@ import typing as t
 
 from .._core import files, process, tcp
 from .._core.clock import CLOCK, Clock
-from .._core.errors import Busy, InputError, Refused, Unreachable
+from .._core.errors import InputError, Refused, Unreachable
 from . import sockets, upstreams
 from .protocol import DRAIN, MAINT, READY, Look, Server
 
@@ -250,6 +249,9 @@ class Nginx:
     def set_weight(self, backend: str, server: str, weight: int) -> None:
         self._change(lambda data, path: upstreams.with_weight(data, path, backend, server, weight), backend, server)
 
+    def outlasts(self, backend: str, server: str) -> str:
+        return ""  # it stands in the files that every worker is started from
+
     def end_sessions(self, backend: str, server: str) -> None:
         raise Refused(f"nginx can't end the requests at {backend}/{server} alone")
 
@@ -261,7 +263,7 @@ class Nginx:
         ]
         if len(paths) != 1:
             raise InputError(f"server {server} of upstream {backend} is in {len(paths)} files of nginx, not in one")
-        with _alone(os.path.dirname(paths[0]), self._clock):
+        with files.locked_dir(os.path.dirname(paths[0]), what="changing nginx's files", patience=RELOAD, clock=self._clock):
             before = _read(paths[0])
             after = edit(before, paths[0])
             _replace(paths[0], before, after)
@@ -332,22 +334,3 @@ def _replace(path: str, expected: bytes, data: bytes) -> None:
         raise Refused(f"{path} was changed by somebody else at the same moment; look at it, then try again", path=path)
     found = os.stat(path)
     files.write_atomic(path, data, found.st_mode & 0o7777, (found.st_uid, found.st_gid))
-
-
-@contextlib.contextmanager
-def _alone(folder: str, clock: Clock) -> t.Iterator[None]:
-    """One change at a time in a directory of nginx's; waits a while for others. Leaves no file there that nginx might include."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        until = clock.monotonic() + RELOAD
-        while True:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError as exc:
-                if clock.monotonic() >= until:
-                    raise Busy(f"another process changes nginx's files in {folder}", path=folder) from exc
-                clock.sleep(0.05)
-        yield
-    finally:
-        os.close(handle)

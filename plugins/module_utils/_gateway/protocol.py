@@ -80,5 +80,8 @@ class GatewayDriver(t.Protocol):
 
     def set_weight(self, backend: str, server: str, weight: int) -> None: ...
 
+    def outlasts(self, backend: str, server: str) -> str:
+        """See to it that a reload begins with the server out, as it is now; why it doesn't, or nothing."""
+
     def end_sessions(self, backend: str, server: str) -> None:
         """End every request that is at the server now; their clients see a connection that broke."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import dataclasses
+import random
 import socket
 import threading
 import time
@@ -276,6 +277,63 @@ def test_connections_kept_for_later_are_told_apart_from_requests_of_a_reload(gat
             assert seen().busy == ("127.0.0.1",)
         assert [f.result() for f in late] == [200] * 6
     Drain(driver, wish).back()
+
+
+def test_no_request_reaches_a_drained_server_over_reloads_where_haproxy_reads_states(
+    remembering: Gateway, ansible: t.Callable[..., dict[str, t.Any]]
+) -> None:
+    """Without a watch: what a new process does with its very first request is the state file's doing alone."""
+    driver, state, dice = HAProxy(remembering.socket), remembering.folder / "state", random.Random(7)
+    options = {"socket": remembering.socket, "server": "a", "receipt_dir": str(remembering.folder / "r"), "fence_token": 3}
+    driver.set_weight("api", "a", 20)
+    with Clients(remembering, long=2) as clients:
+        done = ansible("api_drain", **options)
+        assert done["drain"]["reload_safe"] and done["receipt"]["reload_safe"] and done["drain"]["reload_why"] == []
+        served, taken = len(remembering.nodes["a"].served), len(remembering.nodes["b"].served)
+        for dummy in range(12):
+            time.sleep(dice.uniform(0.0, 0.4))
+            before = driver.look().generation
+            remembering.reload()
+            until(lambda before=before: driver.look().generation != before, "the reload has happened")
+            assert states(driver)["api/a"] == states(driver)["ws/a"] == "drain"
+        assert len(remembering.nodes["a"].served) == served, "and not one request came"
+        assert len(remembering.nodes["b"].served) > taken + 100
+        assert not ansible("api_drain", **options)["changed"]
+        assert ansible("api_drain", state="active", **options)["changed"]
+        assert [line.split()[1:4:2] for line in state.read_text().splitlines()[2:]] == [], "nothing is left there"
+        assert {s.label: s.weight for s in driver.look().find("a")} == {"api/a": 20, "ws/a": 1}
+        remembering.reload()
+        until(lambda: len(remembering.nodes["a"].served) > served, "it takes requests again, also after a reload")
+    assert set(states(driver).values()) == {"ready"} and clients.failed == []
+
+
+def test_in_maintenance_a_server_stays_out_over_a_reload_as_well(remembering: Gateway) -> None:
+    driver = HAProxy(remembering.socket)
+    sticky = Wish("a", None, "gw", str(remembering.folder / "receipts"), "val1", "t1", 1, timeout=10.0, mode="maint")
+    assert Drain(driver, sticky).out()["drain"]["reload_safe"]
+    before = driver.look().generation
+    remembering.reload()
+    until(lambda: driver.look().generation != before, "the reload has happened")
+    assert states(driver)["api/a"] == states(driver)["ws/a"] == "maint"
+    Drain(driver, sticky).back()
+    assert set(states(driver).values()) == {"ready"}
+
+
+def test_where_haproxy_reads_no_states_the_lines_for_it_are_told(gateway: Gateway, wish: Wish) -> None:
+    driver = HAProxy(gateway.socket)
+    told = Drain(driver, wish).out()
+    assert told["drain"]["reload_safe"] is told["receipt"]["reload_safe"] is False
+    assert all("load-server-state-from-file global" in words for words in told["drain"]["reload_why"])
+    Drain(driver, wish).back()
+
+
+def test_a_state_file_that_cannot_be_read_costs_the_drain_nothing(remembering: Gateway) -> None:
+    driver, state = HAProxy(remembering.socket), remembering.folder / "state"
+    state.write_text("somebody's notes\n")
+    wish = Wish("a", None, "gw", str(remembering.folder / "receipts"), "val1", "t1", 1, timeout=10.0)
+    told = Drain(driver, wish).out()["drain"]
+    assert told["in_flight"] == 0 and told["reload_safe"] is False and "can't be changed" in told["reload_why"][0]
+    assert state.read_text() == "somebody's notes\n"
 
 
 def test_an_ipv6_server_is_drained_like_any_other(gateway6: Gateway, wish6: Wish) -> None:

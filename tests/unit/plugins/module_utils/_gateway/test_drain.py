@@ -53,6 +53,7 @@ class Gateway:
         self.servers = {s.label: s for s in servers}
         self.left: dict[str, int] | None = left if left is not None else {}
         self.generation, self.age = 1, 1e6
+        self.forgets = ""
         self.looks = 0
         self.orders: list[str] = []
         self.events: dict[int, t.Callable[[], None]] = {}
@@ -69,6 +70,9 @@ class Gateway:
     def set_weight(self, backend: str, server: str, weight: int) -> None:
         self.orders.append(f"{backend}/{server} weight {weight}")
         self.change(f"{backend}/{server}", weight=weight)
+
+    def outlasts(self, backend: str, server: str) -> str:
+        return self.forgets
 
     def end_sessions(self, backend: str, server: str) -> None:
         self.orders.append(f"{backend}/{server} end")
@@ -395,6 +399,17 @@ def test_a_receipt_tells_from_where_the_gateway_comes(wish: Wish, monkeypatch: p
     assert seen == [(None, ["10.0.0.97:8545"])] * 3
     assert told["source_addresses"] == ["10.9.0.1", "10.9.0.2"] and told["connections"] == {"10.9.0.2": [3]}
     assert told["format"] == "chainops.drain/1", "whoever knows only the older fields reads it as before"
+
+
+@pytest.mark.parametrize(
+    ("forgets", "was", "safe"), [("", "ready", True), ("no file", "ready", False), ("no file", "drain", True)]
+)
+def test_whether_a_reload_would_let_it_in_is_said(wish: Wish, forgets: str, was: str, safe: bool) -> None:
+    gateway = Gateway(server(state=was), server(name="b"), server("ws", state=was), server("ws", "b"))
+    gateway.forgets = forgets
+    done = Drain(gateway, wish, Ticks()).out()
+    assert done["drain"]["reload_safe"] is safe is done["receipt"]["reload_safe"]
+    assert done["drain"]["reload_why"] == ([] if safe else ["no file"])
 
 
 def test_where_connections_cannot_be_seen_the_receipt_says_so(wish: Wish) -> None:
