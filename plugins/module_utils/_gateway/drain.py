@@ -140,10 +140,12 @@ def standing(look: Look, server: str, backends: t.Iterable[str] | None = None) -
 class Drain:
     """Acts on one gateway. ``before`` and ``after`` of the results are what ``standing`` tells."""
 
-    def __init__(self, driver: GatewayDriver, wish: Wish, clock: Clock = CLOCK) -> None:
+    def __init__(self, driver: GatewayDriver, wish: Wish, clock: Clock = CLOCK, known: Before | None = None) -> None:
+        """``known``: how the server was before, for a gateway that has lost its own record of it."""
         self.driver = driver
         self.wish = wish
         self.clock = clock
+        self.known = known
 
     # -- out -------------------------------------------------------------------------------------------------------------
 
@@ -163,7 +165,7 @@ class Drain:
         targets = choose(look, wish.server, wish.backend)
         self._require_able(targets)
         require_others(look, targets, wish.min_active)
-        before = remember(look, targets, record)
+        before = remember(look, targets, self._remembered(record))
         now = standing(look, wish.server, before)
         wanted = {b: {**now.get(b, {}), "state": self._held(was)} for b, was in before.items()}
         if check_mode:
@@ -177,7 +179,7 @@ class Drain:
             if not wish.wait:
                 for backend in self._orders(look, before, DRAIN):
                     self.driver.set_state(backend, wish.server, DRAIN)
-                took = {"seconds": round(self.clock.monotonic() - began, 3), "before": before}
+                took = {"seconds": round(self.clock.monotonic() - began, 3), "before": before, "told_by": self._teller(record)}
                 return {"before": now, "after": wanted, "drain": took, "receipt": dict(record or {}) if known else note}
             began_with = self._reached(look, before) or {}
             drain = self._empty(before)
@@ -186,6 +188,7 @@ class Drain:
         now_at = moment(self.clock)
         found = {key: drain[key] for key in ("samples", "seconds", "reloads", "reasserted")}
         safe = {"reload_safe": drain["reload_safe"]}
+        drain["told_by"] = self._teller(record)
         found["drained_at"] = now_at
         if known:
             # Nothing has let it in meanwhile: the receipt is fresh, the drain was then.
@@ -229,6 +232,13 @@ class Drain:
             return {"source_addresses": None, "connections": None, "same_host": None}
         addresses = {*first.get("source_addresses", ()), *last["source_addresses"]}
         return {**last, "source_addresses": sorted(addresses), "same_host": last["same_host"] or first.get("same_host", False)}
+
+    def _remembered(self, record: dict[str, t.Any] | None) -> dict[str, t.Any] | None:
+        """The gateway's own record counts; without any, what is known from elsewhere is an unfinished drain's."""
+        return {"state": receipt.DRAINING, "before": self.known} if record is None and self.known else record
+
+    def _teller(self, record: t.Mapping[str, t.Any] | None) -> str:
+        return "validator" if record is None and self.known else "gateway"
 
     def _held(self, was: t.Mapping[str, t.Any]) -> str:
         """A place that was out before stays out in its own way."""
@@ -381,8 +391,9 @@ class Drain:
         receipt.check_fence(record, wish.fence_token)
         look = self.driver.look()
         targets = choose(look, wish.server, wish.backend)
-        ours = record is not None and record.get("state") != receipt.ACTIVE
-        before: Before = {str(k): dict(v) for k, v in record["before"].items()} if record is not None and ours else {}
+        memory = self._remembered(record)
+        ours = memory is not None and memory.get("state") != receipt.ACTIVE
+        before: Before = {str(k): dict(v) for k, v in memory["before"].items()} if memory is not None and ours else {}
         now = standing(look, wish.server, before or {s.backend for s in targets})
         wanted = {**now, **{b: was for b, was in before.items() if b in now}}
         if check_mode or not ours:
@@ -400,7 +411,8 @@ class Drain:
         receipt.save(wish.receipt_dir, note)
         traffic = self._wait_traffic(before, total)
         took = round(self.clock.monotonic() - start, 3)
-        return {"before": now, "after": wanted, "drain": {"seconds": took, "before": before, "traffic": traffic}, "receipt": note}
+        drain = {"seconds": took, "before": before, "told_by": self._teller(record), "traffic": traffic}
+        return {"before": now, "after": wanted, "drain": drain, "receipt": note}
 
     def _wait_up(self, look: Look, before: Before) -> Look:
         wish, clock = self.wish, self.clock
