@@ -130,7 +130,8 @@ options:
   long_backends:
     description: >-
       Backends of long polls and websockets, which may never end by themselves. What is left of them past O(long_deadline) is
-      ended by the gateway, and reported. For O(driver=haproxy) alone; nginx has C(worker_shutdown_timeout) for it.
+      ended by the gateway, and reported; also what a process holds that a reload replaced, where HAProxy's master has a socket
+      (C(-S)). Without one, only HAProxy's C(hard-stop-after) ends that. For O(driver=haproxy) alone; nginx has C(worker_shutdown_timeout) for it.
     type: list
     elements: str
     default: []
@@ -218,6 +219,13 @@ drain:
       returned: state is drained, and it waited
       type: float
       sample: 0.078
+    replaced:
+      description: >-
+        Gateway processes that a reload replaced and that still held something of the server, by pid, and the most that each held. They
+        count as in flight. A failure has those that are left in RV(ignore:error).
+      returned: state is drained, and it waited
+      type: dict
+      sample: {"812": 3}
     ended:
       description: Long requests that were ended at their deadline, by backend.
       returned: state is drained, and it waited

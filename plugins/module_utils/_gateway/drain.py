@@ -65,6 +65,13 @@ def drained(samples: t.Sequence[Sample], k: int) -> bool:
     return k >= 1 and len(samples) >= k and all(s.empty for s in samples[-k:])
 
 
+def replaced(look: Look, server: str, backends: t.Container[str]) -> dict[str, int]:
+    """How much of a server each replaced process still holds, by its pid; those that hold something."""
+    places = {address for s in look.find(server) if s.backend in backends for address in (s.address, *s.also)}
+    counts = {str(pid): sum(held.get(address, 0) for address in places) for pid, held in look.old.items()}
+    return {pid: count for pid, count in counts.items() if count}
+
+
 def choose(look: Look, server: str, backend: str | None) -> tuple[Server, ...]:
     """The server's places in the gateway. Raises InputError when there is none."""
     found = look.find(server, backend)
@@ -252,6 +259,7 @@ class Drain:
         first, reasserted, busy_until = True, 0, 0.0
         reloads: list[str] = []
         ended: dict[str, int] = {}
+        old: dict[str, int] = {}
         held = DRAIN
         error = ""
         while True:
@@ -269,6 +277,8 @@ class Drain:
                 if wish.long_backends and not ended and clock.monotonic() - start >= wish.long_deadline:
                     ended = self._end_long(look)
                 taken = sample(look, wish.server, before, clock.monotonic() - start, wish.timeout)
+                for pid, count in replaced(look, wish.server, before).items():
+                    old[pid] = max(count, old.get(pid, 0))
                 error = ""
             except Refused:
                 raise
@@ -303,6 +313,7 @@ class Drain:
             "curve": curve[:200],
             "reasserted": reasserted,
             "reloads": len(reloads) - 1,
+            "replaced": old,
             "before": before,
             "reach": met,
             **self._outlasts(before),
@@ -332,10 +343,11 @@ class Drain:
 
     def _end_long(self, look: Look) -> dict[str, int]:
         """Their time is over: requests in the backends of long ones are ended by the gateway, and counted."""
-        places = [s for s in look.find(self.wish.server) if s.backend in self.wish.long_backends and s.sessions]
-        for place in places:
-            self.driver.end_sessions(place.backend, place.name)
-        return {place.backend: place.sessions for place in places}
+        ended = {}
+        for place in look.find(self.wish.server):
+            if place.backend in self.wish.long_backends and (place.sessions or (look.left_behind or {}).get(place.address)):
+                ended[place.backend] = place.sessions + self.driver.end_sessions(place.backend, place.name)
+        return {backend: count for backend, count in ended.items() if count}
 
     def _orders(self, look: Look, before: Before, held: str) -> list[str]:
         """Backends where the server must be told (again) to stay out."""
@@ -349,12 +361,14 @@ class Drain:
     def _give_up(self, before: Before, last: Sample, error: str) -> t.NoReturn:
         wish = self.wish
         left: dict[str, t.Any] = {}
+        old: dict[str, int] = {}
         put_back, problem = False, ""
         try:
             look = self.driver.look()
             left = {
                 s.backend: {"sessions": s.sessions, "queued": s.queued} for s in look.find(wish.server) if s.backend in before
             }
+            old = replaced(look, wish.server, before)
             self._restore(look, before)
             receipt.save(wish.receipt_dir, self._note(before, receipt.ACTIVE))
             put_back = True
@@ -364,11 +378,12 @@ class Drain:
         unseen = "" if last.certain or error else "; requests of a replaced gateway process can't be seen from here"
         raise WaitTimeout(
             f"{wish.server} is not empty after {last.at:.1f} s on gateway {wish.gateway}: {last.in_flight} in flight"
-            f"{f', {last.left_behind} left with a replaced process' if last.left_behind else ''}{unseen}"
+            f"{f', {last.left_behind} left with a replaced process{_pids(old)}' if last.left_behind else ''}{unseen}"
             f"{f' (last error: {error})' if error else ''}; {ending}",
             waited=round(last.at, 3),
             last={"in_flight": last.in_flight, "left_behind": last.left_behind, "out_of_rotation": last.out},
             left=left,
+            replaced=old,
             put_back=put_back,
             server=wish.server,
             gateway=wish.gateway,
@@ -484,6 +499,11 @@ class Drain:
 
     def _note(self, before: Before, state: str) -> dict[str, t.Any]:
         return note(self.wish, self.driver.name, before, state)
+
+
+def _pids(old: t.Iterable[str]) -> str:
+    named = ", ".join(old)
+    return f" (pid {named})" if named else ""
 
 
 @contextlib.contextmanager

@@ -20,7 +20,7 @@ from .._core import tcp
 from .._core.clock import CLOCK, Clock
 from .._core.errors import InputError, Refused, Unreachable
 from . import sockets, statefile
-from .protocol import DRAIN, MAINT, READY, Look, Server
+from .protocol import DRAIN, MAINT, READY, Look, Server, in_all
 
 _NAME = re.compile(r"[A-Za-z0-9_.:\-]{1,255}")
 _ANY_MAINT, _ANY_DRAIN = 0x01 | 0x02 | 0x04 | 0x20 | 0x40, 0x08 | 0x10
@@ -76,8 +76,10 @@ class HAProxy:
     def look(self) -> Look:
         text = self.ask(_ASK)
         pid, age, servers = parse(text, self.endpoint)
-        left = left_behind(pid, self._proc) if self.local else None
-        return Look(str(pid), age, servers, left, None if left is None else os.path.join(self._proc, str(pid), "net"))
+        old = replaced(pid, self._proc) if self.local else None
+        if old is None:
+            return Look(str(pid), age, servers, None)
+        return Look(str(pid), age, servers, in_all(old), os.path.join(self._proc, str(pid), "net"), old)
 
     def set_state(self, backend: str, server: str, state: str) -> None:
         if state not in _WORDS:
@@ -97,8 +99,14 @@ class HAProxy:
             raise InputError(f"weight {weight} is out of HAProxy's range, 0 to 256")
         self._order(f"set server {_checked(backend)}/{_checked(server)} weight {weight}")
 
-    def end_sessions(self, backend: str, server: str) -> None:
+    def end_sessions(self, backend: str, server: str) -> int:
         self._order(f"shutdown sessions server {_checked(backend)}/{_checked(server)}")
+        pid = int(_info(self.ask("show info")).get("Pid") or 0)
+        ended = 0
+        for old in (replaced(pid, self._proc) or {}) if self.local else ():
+            with contextlib.suppress(OSError, IndexError):  # it ended by itself
+                ended += _end_in_old(self._proc, old, backend, server)
+        return ended
 
     def outlasts(self, backend: str, server: str) -> str:
         try:
@@ -244,8 +252,8 @@ def _converse(link: socket.socket, commands: str, where: str, *, over: bool = Fa
     return b"".join(pieces).decode("utf-8", "replace")
 
 
-def left_behind(current: int, proc: str = "/proc") -> dict[str, int] | None:
-    """What the HAProxy processes that ``current`` took over from still do, per ``host:port`` dialled.
+def replaced(current: int, proc: str = "/proc") -> dict[int, dict[str, int]] | None:
+    """What the HAProxy processes that ``current`` took over from still do, by pid, per ``host:port`` dialled.
 
     After a reload the old process serves its requests to the end, out of sight of the new one's statistics: a zero there
     is not a zero. Such a process has the same parent and network name space. Its established connections are counted; where the
@@ -260,37 +268,53 @@ def left_behind(current: int, proc: str = "/proc") -> dict[str, int] | None:
                 with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it ended while we looked
                     if sockets.comm(proc, int(entry)) == "haproxy" and _family(proc, int(entry)) == family:
                         held[int(entry)] = sockets.inodes_of(proc, int(entry))
-        found: dict[str, int] = {}
+        found: dict[int, dict[str, int]] = {}
         for pid, counts in zip(held, sockets.dialled(os.path.join(proc, str(current), "net"), *held.values())):
             requests = _told_by_master(proc, family[0], pid) if counts else None
-            for address, count in (counts if requests is None else requests).items():
-                found[address] = found.get(address, 0) + count
+            found[pid] = counts if requests is None else requests
         return found
     except (OSError, IndexError):
         return None
 
 
-def _told_by_master(proc: str, master: str, pid: int) -> dict[str, int] | None:
-    """Requests at each server, and waiting for it, in an old process; None where the master has no socket or can't tell."""
+def _ask_old(proc: str, master: str, pid: int, command: str) -> str | None:
+    """What an old process answers through its master's socket; None where the master has none, or it doesn't answer."""
     try:
         with open(os.path.join(proc, master, "cmdline"), "rb") as handle:
             words = handle.read().decode("utf-8", "replace").split("\0")
         place = words[words.index("-S") + 1].partition(",")[0]
         path = place[5:] if place.startswith("unix@") else place
-        if not path.startswith("/"):
-            return None
-        rows = _converse(_dial(path, 1.0), f"@!{pid} show stat", path, over=True).strip().splitlines()
-        if not rows or not rows[0].startswith("# pxname,"):
-            return None
+        return _converse(_dial(path, 1.0), f"@!{pid} {command}", path, over=True).strip() if path.startswith("/") else None
+    except (OSError, ValueError, IndexError, Unreachable):
+        return None
+
+
+def _end_in_old(proc: str, pid: int, backend: str, server: str) -> int:
+    """End the sessions that an old process has with a server, one by one: of its servers it knows no more. Returns how many."""
+    master = _family(proc, pid)[0]
+    wanted = {f"be={backend}", f"srv={server}"}
+    said = (_ask_old(proc, master, pid, "show sess") or "").splitlines()
+    named = [line.partition(":")[0] for line in said if wanted <= set(line.split()) and line.startswith("0x")]
+    return sum(_ask_old(proc, master, pid, f"shutdown session {one}") == "" for one in named)
+
+
+def _servers_of_old(proc: str, master: str, pid: int) -> list[dict[str, str]] | None:
+    """Rows of its statistics, one a server; None where it can't be asked."""
+    rows = (_ask_old(proc, master, pid, "show stat") or "").splitlines()
+    if not rows or not rows[0].startswith("# pxname,"):
+        return None
+    return [row for row in csv.DictReader([rows[0][2:], *rows[1:]]) if row.get("type") == "2"]
+
+
+def _told_by_master(proc: str, master: str, pid: int) -> dict[str, int] | None:
+    """Requests at each server, and waiting for it, in an old process; None where the master has no socket or can't tell."""
+    try:
         found: dict[str, int] = {}
-        for row in csv.DictReader([rows[0][2:], *rows[1:]]):
-            if row.get("type") == "2":
-                if not row.get("addr"):
-                    return None
-                address = _place(row["addr"])
-                found[address] = found.get(address, 0) + int(row["scur"] or 0) + int(row["qcur"] or 0)
-        return found
-    except (OSError, ValueError, KeyError, IndexError, Unreachable):
+        for row in _servers_of_old(proc, master, pid) or [{}]:
+            address = _place(row["addr"])
+            found[address] = found.get(address, 0) + int(row["scur"] or 0) + int(row["qcur"] or 0)
+        return None if "" in found else found
+    except (ValueError, KeyError):
         return None
 
 

@@ -27,7 +27,7 @@ from .._core import files, process, tcp
 from .._core.clock import CLOCK, Clock
 from .._core.errors import InputError, Refused, Unreachable
 from . import sockets, upstreams
-from .protocol import DRAIN, MAINT, READY, Look, Server
+from .protocol import DRAIN, MAINT, READY, Look, Server, in_all
 
 #: Seconds: for the test of a configuration; until a reload's workers are there; for a server to take a connection, and for how
 #: long it is believed that it does.
@@ -78,10 +78,12 @@ class Nginx:
         master, workers = self._processes()
         generation = "-".join([str(master), *(str(w.pid) for w in workers if w.active)])
         config = self._config(generation)
-        holders = {True: set[str](), False: set[str]()}
-        for worker in workers:
-            holders[worker.active] |= self._inodes(worker.pid)
-        now, left = sockets.dialled(os.path.join(self._proc, str(master), "net"), holders[True], holders[False])
+        net = os.path.join(self._proc, str(master), "net")
+        active: set[str] = set().union(*(self._inodes(worker.pid) for worker in workers if worker.active))
+        leaving = {worker.pid: self._inodes(worker.pid) for worker in workers if not worker.active}
+        now, *held = sockets.dialled(net, active, *leaving.values())
+        old = dict(zip(leaving, held))
+        left = in_all(old)
         servers, left_behind = [], dict[str, int]()
         for path, changed, dummy in config.stamps:
             for place in upstreams.places(_read(path), path):
@@ -95,7 +97,7 @@ class Nginx:
         if twice:
             raise InputError(f"nginx has {', '.join(twice)} more than once; a server is drained where it stands once")
         age = time.clock_gettime(time.CLOCK_BOOTTIME) - max(w.began for w in workers if w.active)
-        return Look(generation, age, tuple(servers), left_behind, os.path.join(self._proc, str(master), "net"))
+        return Look(generation, age, tuple(servers), left_behind, net, old)
 
     def _server(self, place: upstreams.Place, address: str, also: tuple[str, ...], in_force: bool, connections: int) -> Server:
         up = self._answers_at(address)
@@ -252,7 +254,7 @@ class Nginx:
     def outlasts(self, backend: str, server: str) -> str:
         return ""  # it stands in the files that every worker is started from
 
-    def end_sessions(self, backend: str, server: str) -> None:
+    def end_sessions(self, backend: str, server: str) -> int:
         raise Refused(f"nginx can't end the requests at {backend}/{server} alone")
 
     def _change(self, edit: t.Callable[[bytes, str], bytes], backend: str, server: str) -> None:

@@ -126,6 +126,33 @@ def test_connections_that_an_old_process_keeps_for_later_are_no_requests(mastere
         assert [f.result() for f in long] == [200] * 3
 
 
+@pytest.mark.parametrize("kind", ["mastered", "gateway"])
+def test_a_long_request_with_a_replaced_process_is_ended_where_the_master_has_a_socket_and_named_where_not(
+    kind: str, request: pytest.FixtureRequest
+) -> None:
+    running: Gateway = request.getfixturevalue(kind)
+    driver = HAProxy(running.socket)
+    wish = Wish("a", None, "gw", str(running.folder / "receipts"), "val1", "t1", 1, timeout=4.0)
+    wish = dataclasses.replace(wish, long_backends=("ws",), long_deadline=0.5)
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        long = [pool.submit(running.get, "/ws/slow?9") for _ in range(4)]
+        until(lambda: sum(s.in_flight for s in driver.look().find("a", "ws")) > 1, "requests are in flight")
+        before = driver.look().generation
+        held = driver.look().find("a", "ws")[0].sessions
+        running.reload()
+        until(lambda: driver.look().generation != before, "the reload has happened")
+        assert driver.look().old[int(before)][f"127.0.0.1:{running.nodes['a'].port}"] >= held
+        if kind == "mastered":
+            done = Drain(driver, wish).out()["drain"]
+            assert done["ended"] == {"ws": held} and done["replaced"] == {before: held}
+        else:
+            with pytest.raises(WaitTimeout, match=rf"left with a replaced process \(pid {before}\)") as caught:
+                Drain(driver, wish).out()
+            assert caught.value.fields["replaced"][before] >= held
+        answers = [f.exception() is None for f in long]
+        assert answers.count(True) == (4 - held if kind == "mastered" else 4)
+
+
 def test_a_reload_in_the_middle_of_a_drain_is_answered(gateway: Gateway, wish: Wish) -> None:
     driver = HAProxy(gateway.socket)
     with Clients(gateway, seconds=1.5) as clients:

@@ -54,6 +54,7 @@ class Gateway:
         self.left: dict[str, int] | None = left if left is not None else {}
         self.generation, self.age = 1, 1e6
         self.forgets = ""
+        self.old: dict[int, dict[str, int]] = {}
         self.looks = 0
         self.orders: list[str] = []
         self.events: dict[int, t.Callable[[], None]] = {}
@@ -61,7 +62,7 @@ class Gateway:
     def look(self) -> Look:
         self.looks += 1
         self.events.get(self.looks, lambda: None)()
-        return Look(str(self.generation), self.age, tuple(self.servers.values()), self.left)
+        return Look(str(self.generation), self.age, tuple(self.servers.values()), self.left, old=self.old)
 
     def set_state(self, backend: str, server: str, state: str) -> None:
         self.orders.append(f"{backend}/{server} {state}")
@@ -74,9 +75,12 @@ class Gateway:
     def outlasts(self, backend: str, server: str) -> str:
         return self.forgets
 
-    def end_sessions(self, backend: str, server: str) -> None:
+    def end_sessions(self, backend: str, server: str) -> int:
         self.orders.append(f"{backend}/{server} end")
         self.change(f"{backend}/{server}", sessions=0)
+        ended = sum(sum(held.values()) for held in self.old.values())
+        self.left, self.old = {}, {}
+        return ended
 
     def change(self, label: str, **changes: t.Any) -> None:
         self.servers[label] = dataclasses.replace(self.servers[label], **changes)
@@ -325,6 +329,26 @@ def test_long_requests_are_ended_at_their_deadline_and_reported(wish: Wish) -> N
     result = Drain(gateway, patient, Ticks()).out()["drain"]
     assert result["ended"] == {"ws": 2} and 1.0 <= result["seconds"] < 1.2
     assert gateway.orders == ["api/a drain", "ws/a drain", "ws/a end"]
+
+
+def leave_behind(gateway: Gateway, count: int) -> None:
+    gateway.left, gateway.old = {server().address: count}, {4711: {server().address: count, "10.9.9.9:1": 5}, 4712: {}}
+
+
+def test_what_a_replaced_process_holds_of_long_requests_is_ended_too_and_named(wish: Wish) -> None:
+    gateway = Gateway(server(), server(name="b"), server("ws", sessions=2), server("ws", "b"))
+    leave_behind(gateway, 3)
+    patient = dataclasses.replace(wish, long_backends=("ws",), long_deadline=1.0)
+    result = Drain(gateway, patient, Ticks()).out()["drain"]
+    assert result["ended"] == {"ws": 10} and result["replaced"] == {"4711": 3} and result["seconds"] >= 1.0
+
+
+def test_a_timeout_names_the_replaced_processes_that_still_hold_something(wish: Wish) -> None:
+    gateway = pair()
+    leave_behind(gateway, 3)
+    with pytest.raises(WaitTimeout, match=r"3 left with a replaced process \(pid 4711\)") as caught:
+        Drain(gateway, wish, Ticks()).out()
+    assert caught.value.fields["replaced"] == {"4711": 3}
 
 
 def test_other_requests_have_no_such_deadline(wish: Wish) -> None:
