@@ -46,7 +46,7 @@ options:
         mining; put back, it stands as it did before, also when a restart or a restored snapshot has changed it meanwhile. A node
         that was paused before stays as it is. Pause it after every gateway has let go of it, and put it back before they take it
         back. It takes O(api_url) and O(admin_token).
-      - V(journal) is no gateway either but the validator's own host: how every gateway has the server (O(looks)) is written down
+      - V(journal) is no gateway either but the validator's own host. How every gateway has the server (O(looks)) is written down
         there before any of them is touched, and that it is over when all have it back. A gateway that has lost its own record is
         told by O(before).
     type: str
@@ -131,7 +131,8 @@ options:
     description: >-
       Backends of long polls and websockets, which may never end by themselves. What is left of them past O(long_deadline) is
       ended by the gateway, and reported; also what a process holds that a reload replaced, where HAProxy's master has a socket
-      (C(-S)). Without one, only HAProxy's C(hard-stop-after) ends that. For O(driver=haproxy) alone; nginx has C(worker_shutdown_timeout) for it.
+      (C(-S)). Without one, only HAProxy's C(hard-stop-after) ends that.
+      For O(driver=haproxy) alone; nginx has C(worker_shutdown_timeout) for it.
     type: list
     elements: str
     default: []
@@ -221,8 +222,8 @@ drain:
       sample: 0.078
     replaced:
       description: >-
-        Gateway processes that a reload replaced and that still held something of the server, by pid, and the most that each held. They
-        count as in flight. A failure has those that are left in RV(ignore:error).
+        Gateway processes that a reload replaced and that still held something of the server, by pid, and the most that each held.
+        They count as in flight. A failure has those that are left in RV(ignore:error).
       returned: state is drained, and it waited
       type: dict
       sample: {"812": 3}

@@ -14,7 +14,7 @@ description:
   - A server is out by a drain of ours while the C(state) of its record is V(draining) or V(drained).
   - Reads records alone, unless a O(server) is named; then it also asks the gateway how that one stands.
   - On a validator, with O(receipt_dir) in the instance's state directory, it returns what is written down there
-    (M(chainops.validator.api_drain#module) with C(driver=journal)).
+    (M(chainops.validator.api_drain) with C(driver=journal)).
 options:
   server:
     description: A server to ask the gateway about, by the name that it has there. The gateway must have it.

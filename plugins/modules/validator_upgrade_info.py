@@ -116,7 +116,7 @@ predicted_stop_window:
 drains:
   description:
     - How its gateways had the host before a turn took it out of them, by its name there. The host's own record, which
-      M(chainops.validator.api_drain#module) writes (C(driver=journal)). It is over when C(state) is V(active).
+      M(chainops.validator.api_drain) writes (C(driver=journal)). It is over when C(state) is V(active).
   returned: success
   type: dict
   sample: {node1: {state: active, turn_id: prop-7-node1, before: {gw1: {api: {state: ready, weight: 100}}}}}
