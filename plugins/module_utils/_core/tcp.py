@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import ipaddress
 import os
 import socket
@@ -59,11 +60,13 @@ def is_loopback(address: str) -> bool:
         return False
 
 
-def parse(text: str) -> list[Row]:
-    """The rows of one table; its first line names the columns."""
+def parse(text: str, states: t.Container[str] | None = None) -> list[Row]:
+    """The rows of one table; its first line names the columns. ``states``: those that are wanted, where not all are."""
     found = []
     for line in text.splitlines()[1:]:
         cells = line.split()
+        if states is not None and cells[3] not in states:
+            continue
         (local, local_port), (remote, remote_port) = (_end(cell) for cell in cells[1:3])
         queued = any(int(size, 16) for size in cells[4].split(":"))
         found.append(Row(local, local_port, remote, remote_port, cells[3], queued, cells[9]))
@@ -72,16 +75,21 @@ def parse(text: str) -> list[Row]:
 
 def _end(cell: str) -> tuple[str, int]:
     host, dummy, port = cell.partition(":")
+    return _address(host), int(port, 16)
+
+
+@functools.lru_cache(maxsize=4096)  # a busy gateway has tens of thousands of rows, and few addresses
+def _address(host: str) -> str:
     raw = b"".join(bytes.fromhex(host[i : i + 8])[::-1] for i in range(0, len(host), 8))
-    return plain(socket.inet_ntop(socket.AF_INET6 if len(raw) == 16 else socket.AF_INET, raw)), int(port, 16)
+    return plain(socket.inet_ntop(socket.AF_INET6 if len(raw) == 16 else socket.AF_INET, raw))
 
 
-def table(net: str = "/proc/net") -> list[Row]:
-    """Every socket of a network name space. ``net``: ``/proc/net``, or a process's ``/proc/<pid>/net``."""
+def table(net: str = "/proc/net", states: t.Container[str] | None = None) -> list[Row]:
+    """The sockets of a network name space. ``net``: ``/proc/net``, or a process's ``/proc/<pid>/net``."""
     found: list[Row] = []
     for name in ("tcp", "tcp6"):
         with contextlib.suppress(FileNotFoundError), open(os.path.join(net, name), encoding="ascii") as handle:
-            found += parse(handle.read())
+            found += parse(handle.read(), states)
     return found
 
 

@@ -47,7 +47,7 @@ def look(net: str | None, servers: t.Iterable[str]) -> dict[str, t.Any] | None:
     places = sorted(set(servers))
     hosts = sorted({end[0] for end in map(tcp.parted, places) if end is not None})
     try:
-        rows = tcp.table(net)
+        rows = tcp.table(net, {tcp.ESTABLISHED})
         # In another name space, the address from which this process would go there is not the gateway's.
         here = os.readlink("/proc/self/ns/net") == os.readlink(os.path.join(os.path.dirname(net), "ns", "net"))
     except OSError:

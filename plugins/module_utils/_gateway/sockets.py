@@ -40,9 +40,9 @@ def dialled(net: str, *groups: set[str]) -> list[dict[str, int]]:
     counts: list[dict[str, int]] = [{} for dummy in groups]
     if not any(groups):
         return counts
-    for row in tcp.table(net):
+    for row in tcp.table(net, {tcp.ESTABLISHED}):
         for group, found in zip(groups, counts):
-            if row.established and row.inode in group:
+            if row.inode in group:
                 key = tcp.place(row.remote, row.remote_port)
                 found[key] = found.get(key, 0) + 1
     return counts

@@ -52,7 +52,9 @@ def look(
     named = {name: {tcp.plain(str(one)) for one in receipt.get("source_addresses") or ()} for name, receipt in _named(gateways)}
     sources = {address for found in named.values() for address in found}
     # Of a gateway on this host, the other end of its connections is in the same table.
-    own = {inode for program in {str(one["driver"]) for one in gateways if one.get("same_host")} for inode in held_by(program)}
+    own = {
+        inode for program in {str(one.get("driver")) for one in gateways if one.get("same_host")} for inode in held_by(program)
+    }
     ends = {(row.local, row.local_port) for row in rows if row.inode in own}
     mine = [row for row in rows if row.local_port == port]
     joined = [row for row in mine if row.established]

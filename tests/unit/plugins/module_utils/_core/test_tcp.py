@@ -21,6 +21,7 @@ def test_rows_are_read_as_people_write_addresses() -> None:
     first, mapped, six = tcp.parse(TABLE)
     assert first == tcp.Row("127.0.0.1", 8545, "10.0.0.2", 50000, "01", False, "4242") and first.established
     assert (mapped.local, mapped.remote, mapped.queued, mapped.established) == ("10.0.0.3", "10.0.0.4", True, False)
+    assert tcp.parse(TABLE, {tcp.ESTABLISHED}) == [first, six]
     assert (six.local, six.remote, six.queued) == ("fe80::1", "2001:db8::1", True)
 
 
