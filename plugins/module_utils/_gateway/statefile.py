@@ -46,9 +46,13 @@ class _Proxy:
 
 
 def _words(line: str) -> list[str]:
+    """The words of a line that may mean something here; nothing of any other (there may be thousands, and this takes time)."""
+    first = line.split(None, 1)[:1]
+    if not first or not (first[0] in _SECTIONS or first[0] in _OURS or first[0].startswith(".")):
+        return []
     try:
         return shlex.split(line, comments=True)
-    except ValueError:  # no line of ours: something with a lone quotation mark
+    except ValueError:  # HAProxy would refuse it, too
         return []
 
 
