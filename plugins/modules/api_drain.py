@@ -14,6 +14,9 @@ description:
   - With O(state=drained), remembers how the server was, takes it out of rotation, and waits until it is empty. Empty means
     nothing in flight in O(samples) looks one after the other, and nothing left with a gateway process that a reload replaced.
     When a reload puts the server back into rotation meanwhile, it is taken out again.
+  - >-
+    Where HAProxy reads the state of its servers from a file when it starts (C(load-server-state-from-file)), a drained server has
+    its row there, so that a reload begins with it drained; RV(drain.reload_safe) says so.
   - A timeout is a failure. The server is put back as it was, and what was still in flight is returned in RV(ignore:error).
   - With O(state=active), waits until the gateway's health checks call the server up, then restores exactly how it was before the
     first drain (state and weight). A server that was out of rotation before stays out. Without a record of a
@@ -21,6 +24,7 @@ description:
 extends_documentation_fragment:
   - chainops.validator.attributes
   - chainops.validator.attributes.full
+  - chainops.validator.gateway
 attributes:
   check_mode:
     details: Refusals are predicted, waiting is not.
@@ -42,21 +46,12 @@ options:
         mining; put back, it stands as it did before, also when a restart or a restored snapshot has changed it meanwhile. A node
         that was paused before stays as it is. Pause it after every gateway has let go of it, and put it back before they take it
         back. It takes O(api_url) and O(admin_token).
+      - V(journal) is no gateway either but the validator's own host. How every gateway has the server (O(looks)) is written down
+        there before any of them is touched, and that it is over when all have it back. A gateway that has lost its own record is
+        told by O(before).
     type: str
-    choices: [haproxy, nginx, node]
+    choices: [haproxy, nginx, node, journal]
     default: haproxy
-  socket:
-    description: Path of HAProxy's Runtime API socket. Exactly one of O(socket) and O(address) is needed for V(haproxy).
-    type: path
-  address:
-    description: >-
-      C(HOST:PORT) of HAProxy's Runtime API. From another machine, requests that a reload left behind can't be seen; then nothing
-      counts as empty before the gateway's process is older than O(timeout).
-    type: str
-  config:
-    description: Path of nginx's main configuration file.
-    type: path
-    default: /etc/nginx/nginx.conf
   server:
     description: The node's server name in the gateway; for O(driver=nginx), its address as the upstream has it.
     type: str
@@ -74,9 +69,19 @@ options:
   admin_token:
     description: Token for the node's admin routes, for O(driver=node).
     type: str
-  backend:
-    description: The backend to act on. Without it, every backend that has the server.
-    type: str
+  state_dir:
+    description: Where the validator's instances keep their state, for O(driver=journal); it writes to C(INSTANCE/drain) there.
+    type: path
+    default: /var/lib/chainops
+  looks:
+    description: For O(driver=journal), what M(chainops.validator.api_drain_info) returned as C(look), by gateway.
+    type: dict
+    default: {}
+  before:
+    description: >-
+      How the server was before the drain, state and weight by backend, for a gateway that has no record of the server at all: it
+      may have lost its disk meanwhile. One that has a record goes by that. RV(drain.told_by) says which of them it was.
+    type: dict
   gateway:
     description: This gateway's name in receipts and messages. Without it, the host's name.
     type: str
@@ -125,7 +130,9 @@ options:
   long_backends:
     description: >-
       Backends of long polls and websockets, which may never end by themselves. What is left of them past O(long_deadline) is
-      ended by the gateway, and reported. For O(driver=haproxy) alone; nginx has C(worker_shutdown_timeout) for it.
+      ended by the gateway, and reported; also what a process holds that a reload replaced, where HAProxy's master has a socket
+      (C(-S)). Without one, only HAProxy's C(hard-stop-after) ends that.
+      For O(driver=haproxy) alone; nginx has C(worker_shutdown_timeout) for it.
     type: list
     elements: str
     default: []
@@ -158,10 +165,6 @@ options:
     description: With O(state=active), how many seconds to watch for the first request. None coming is reported, not a failure.
     type: float
     default: 0
-  receipt_dir:
-    description: Where this gateway keeps its records of drains.
-    type: path
-    default: /var/lib/chainops/gateway
 seealso:
   - module: chainops.validator.validator_upgrade
 """
@@ -217,6 +220,13 @@ drain:
       returned: state is drained, and it waited
       type: float
       sample: 0.078
+    replaced:
+      description: >-
+        Gateway processes that a reload replaced and that still held something of the server, by pid, and the most that each held.
+        They count as in flight. A failure has those that are left in RV(ignore:error).
+      returned: state is drained, and it waited
+      type: dict
+      sample: {"812": 3}
     ended:
       description: Long requests that were ended at their deadline, by backend.
       returned: state is drained, and it waited
@@ -243,6 +253,22 @@ drain:
       returned: state is drained, and it waited
       type: int
       sample: 0
+    told_by:
+      description: Whose record RV(drain.before) is, V(gateway) or V(validator) (O(before)).
+      returned: always
+      type: str
+      sample: gateway
+    reload_safe:
+      description: Whether a reload of the gateway begins with the server out. Otherwise it is in until it is taken out again.
+      returned: state is drained, and it waited
+      type: bool
+      sample: true
+    reload_why:
+      description: Why a reload would let it in, and what to configure; empty when it wouldn't.
+      returned: state is drained, and it waited
+      type: list
+      elements: str
+      sample: []
     before:
       description: How the server was in each backend before the first drain.
       returned: always
@@ -253,13 +279,26 @@ drain:
       returned: state is active
       type: dict
       sample: {seconds: 0.4, seen: true, sessions: 12}
+journal:
+  description: The validator's record, with C(before) by gateway. V(null) when there is none.
+  returned: driver is journal
+  type: dict
+  sample:
+    state: drained
+    turn_id: r1-val1
+    fence_token: 7
+    before: {gw1: {api: {state: ready, weight: 100}}}
 watch:
   description: What the watch over the drain said last. V(null) when there is none, or it has said nothing yet.
   returned: success
   type: dict
   sample: {state: watching, looked_at: {wall: "2026-01-31T12:00:02.123Z"}, reasserted: 1, error: ""}
 receipt:
-  description: The record that this gateway keeps. V(null) when there is none.
+  description:
+    - The record that this gateway keeps. V(null) when there is none.
+    - C(source_addresses) are those from which this host reaches the server, C(connections) the ports of the connections that
+      were open there while nothing was in flight, by address; with C(same_host) the server's address is this host's own, and
+      tells nothing. All three are V(null) where they can't be told (HAProxy on another machine).
   returned: success
   type: dict
   sample:
@@ -267,6 +306,7 @@ receipt:
     backends: [api]
     before: {api: {state: ready, weight: 100}}
     checked_at: {boot_id: 1a35c1ff-55a1-4a9d-8a2f-3e4b7ad4a5bd, boottime: 5321.771, wall: "2026-01-31T12:00:00.123Z"}
+    connections: {10.0.0.5: [50312]}
     driver: haproxy
     drained_at: {boot_id: 1a35c1ff-55a1-4a9d-8a2f-3e4b7ad4a5bd, boottime: 5321.771, wall: "2026-01-31T12:00:00.123Z"}
     fence_token: 7
@@ -275,10 +315,13 @@ receipt:
     instance: val1
     lease: 900.0
     reasserted: 0
+    reload_safe: true
     reloads: 0
     samples: 3
     seconds: 2.514
+    same_host: false
     server: val1
+    source_addresses: [10.0.0.5]
     state: drained
     turn_id: r1-val1
 """
@@ -290,18 +333,17 @@ from ansible_collections.chainops.validator.plugins.module_utils._chain.registry
 from ansible_collections.chainops.validator.plugins.module_utils._core.errors import ChainopsError, InputError
 from ansible_collections.chainops.validator.plugins.module_utils._gateway import unit, watch
 from ansible_collections.chainops.validator.plugins.module_utils._gateway.drain import Drain, Wish
+from ansible_collections.chainops.validator.plugins.module_utils._gateway.journal import Journal
 from ansible_collections.chainops.validator.plugins.module_utils._gateway.node import NodePause
-from ansible_collections.chainops.validator.plugins.module_utils._gateway.registry import driver
+from ansible_collections.chainops.validator.plugins.module_utils._gateway.protocol import DRAIN, MAINT, READY
+from ansible_collections.chainops.validator.plugins.module_utils._gateway.registry import driver, endpoint
+from ansible_collections.chainops.validator.plugins.module_utils._host.paths import Home
 from ansible_collections.chainops.validator.plugins.module_utils._module.base import ArgumentSpec, Change, run
+from ansible_collections.chainops.validator.plugins.module_utils._module.options import GATEWAY
 
 
-def endpoint(p):
-    """Where the gateway is spoken to. Raises InputError when that isn't said."""
-    if p["driver"] == "nginx":
-        return p["config"]
-    if not (p["socket"] or p["address"]):
-        raise InputError("HAProxy is spoken to through its socket or its address: give one of them")
-    return p["socket"] or p["address"]
+def where(p):
+    return endpoint(p["driver"], p["socket"], p["address"], p["config"])
 
 
 def node(p, wish):
@@ -321,12 +363,24 @@ def keep(p, wish, drain):
     said = unit.status(wish.receipt_dir, wish.server)
     until = watch.until(wish.lease)
     try:
-        unit.start(watch.Lease(p["driver"], endpoint(p), wish, until, p["lease_end"] == "put_back"))
+        unit.start(watch.Lease(p["driver"], where(p), wish, until, p["lease_end"] == "put_back"))
     except (ChainopsError, OSError):
         drain.back()
         unit.stop(wish.receipt_dir, wish.server)
         raise
     return said
+
+
+def actor(p, wish):
+    if p["driver"] == "node":
+        return node(p, wish)
+    if p["driver"] == "journal":
+        place = Home(p["state_dir"], p["instance"]).at("drain")
+        return Journal(dataclasses.replace(wish, receipt_dir=place), p["looks"])
+    for backend, was in (p["before"] or {}).items():
+        if not isinstance(was, dict) or was.get("state") not in (READY, DRAIN, MAINT) or type(was.get("weight")) is not int:
+            raise InputError(f"before: {backend!r} must say a state (drain, maint or ready) and a weight")
+    return Drain(driver(p["driver"], where(p)), wish, known=p["before"])
 
 
 def act(module):
@@ -337,26 +391,27 @@ def act(module):
         raise InputError("lease, long_deadline, slow_start and traffic_timeout are seconds, 0 or more")
     own = {"gateway": p["gateway"] or socket.gethostname(), "long_backends": tuple(p["long_backends"])}
     wish = Wish(**own, **{field.name: p[field.name] for field in dataclasses.fields(Wish) if field.name not in own})
-    drain = node(p, wish) if p["driver"] == "node" else Drain(driver(p["driver"], endpoint(p)), wish)
+    drain = actor(p, wish)
     done = (drain.out if p["state"] == "drained" else drain.back)(module.check_mode)
     change = Change(done["before"], done["after"], header=f"{wish.server} on gateway {wish.gateway}")
-    watched = keep(p, wish, drain) if p["driver"] != "node" and not module.check_mode else None
-    return {**change.result(), "drain": done["drain"], "receipt": done["receipt"], "watch": watched}
+    watched = keep(p, wish, drain) if isinstance(drain, Drain) and not module.check_mode else None
+    told = {"journal": done["journal"]} if "journal" in done else {}
+    return {**change.result(), "drain": done["drain"], "receipt": done["receipt"], "watch": watched, **told}
 
 
 def main():
     spec = ArgumentSpec(
+        GATEWAY,
         state={"type": "str", "choices": ["drained", "active"], "default": "drained"},
-        driver={"type": "str", "choices": ["haproxy", "nginx", "node"], "default": "haproxy"},
-        socket={"type": "path"},
-        address={"type": "str"},
-        config={"type": "path", "default": "/etc/nginx/nginx.conf"},
+        driver={"type": "str", "choices": ["haproxy", "nginx", "node", "journal"], "default": "haproxy"},
         server={"type": "str", "required": True},
         chain={"type": "str", "default": "xai"},
         api_url={"type": "str"},
         api_key={"type": "str", "no_log": True},
         admin_token={"type": "str", "no_log": True},
-        backend={"type": "str"},
+        state_dir={"type": "path", "default": "/var/lib/chainops"},
+        looks={"type": "dict", "default": {}},
+        before={"type": "dict"},
         gateway={"type": "str"},
         instance={"type": "str", "default": ""},
         turn_id={"type": "str", "default": ""},
@@ -373,7 +428,6 @@ def main():
         long_deadline={"type": "float", "default": 30},
         slow_start={"type": "float", "default": 0},
         traffic_timeout={"type": "float", "default": 0},
-        receipt_dir={"type": "path", "default": "/var/lib/chainops/gateway"},
     )
     run(spec.module(mutually_exclusive=[("socket", "address")]), act)
 

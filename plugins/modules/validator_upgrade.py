@@ -144,10 +144,24 @@ options:
     type: bool
     default: true
   client_addresses:
-    description: Addresses whose connections to the API must be gone before the stop, such as those of the gateways.
+    description: >-
+      Further addresses whose connections to the API must be gone before the stop, all of them, those that are only kept for later
+      included. What the gateways themselves name in their receipts is looked for without it.
     type: list
     elements: str
     default: []
+  own_sockets:
+    description:
+      - Whether the host's own sockets must agree with O(drain_receipts). A gateway's receipt names the addresses that it comes
+        from and the connections that were open there while nothing was in flight (kept ones, and those of other programs on the
+        gateway's host); any other connection from these addresses must be gone within ten seconds.
+      - Of a gateway on the validator's own host the connections of its program count, not those of its address, which everybody
+        there has.
+      - Where no connection from these addresses is seen (addresses may be translated on the way), or a receipt names none, the
+        host can't tell; the C(check) step's C(unconfirmed) says so, and the receipt stands alone.
+      - Say V(false) where something on a gateway's host always opens new connections to the API itself.
+    type: bool
+    default: true
   expected_address:
     description: The address that the node must sign with, before and after. Left out where the chain doesn't tell it.
     type: str
@@ -382,6 +396,7 @@ def request_of(params: t.Mapping[str, t.Any]) -> control.Request:
         drain_receipts=params["drain_receipts"],
         require_drain=params["require_drain"],
         client_addresses=params["client_addresses"],
+        own_sockets=params["own_sockets"],
         expected_address=params["expected_address"] or None,
         peers=params["peers"],
         probe=params["probe"],
@@ -480,6 +495,7 @@ OPTIONS: dict[str, t.Any] = {
     "drain_receipts": {"type": "list", "elements": "dict", "default": []},
     "require_drain": {"type": "bool", "default": True},
     "client_addresses": {"type": "list", "elements": "str", "default": []},
+    "own_sockets": {"type": "bool", "default": True},
     "expected_address": {"type": "str"},
     "peers": {"type": "list", "elements": "str", "default": []},
     "probe": {

@@ -113,6 +113,13 @@ predicted_stop_window:
     turns: 2
     budget: 0.0
     words: 3.1 s (stop 1, freeze 0.4, start 1.7)
+drains:
+  description:
+    - How its gateways had the host before a turn took it out of them, by its name there. The host's own record, which
+      M(chainops.validator.api_drain) writes (C(driver=journal)). It is over when C(state) is V(active).
+  returned: success
+  type: dict
+  sample: {node1: {state: active, turn_id: prop-7-node1, before: {gw1: {api: {state: ready, weight: 100}}}}}
 fence:
   description: The highest token this host has seen.
   returned: success
@@ -160,6 +167,7 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.chainops.validator.plugins.module_utils._gateway import receipt
 from ansible_collections.chainops.validator.plugins.module_utils._host import overview
 from ansible_collections.chainops.validator.plugins.module_utils._host.paths import Home
 from ansible_collections.chainops.validator.plugins.module_utils._module import options
@@ -181,7 +189,8 @@ def act(module: AnsibleModule) -> dict[str, t.Any]:
         limit=params["limit"],
         migrations=params["migrations"],
     )
-    return {"changed": False, **found}
+    drains, problems = receipt.all_of(home.at("drain"))
+    return {"changed": False, **found, "problems": [*found["problems"], *problems], "drains": drains}
 
 
 def main() -> None:

@@ -29,8 +29,6 @@ import json
 import os
 import pathlib
 import random
-import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -39,7 +37,8 @@ import threading
 import time
 import typing as t
 
-from ansible_collections.chainops.validator.plugins.module_utils._host import procs
+from ansible_collections.chainops.validator.plugins.module_utils._host import clients, procs
+from ansible_collections.chainops.validator.tests.gateways import HAProxyProcess, free_port, program, until
 
 REPO = pathlib.Path(__file__).resolve().parents[2]
 OUT = REPO / "build" / "bench"
@@ -113,7 +112,7 @@ async def _serve(port: int, ids: str) -> None:
 
 class Host:
     def __init__(self, name: str, folder: pathlib.Path) -> None:
-        self.name, self.port, self.ids = name, _free_port(), folder / f"{name}.ids"
+        self.name, self.port, self.ids = name, free_port(), folder / f"{name}.ids"
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -135,31 +134,12 @@ class Host:
 # -- a gateway ------------------------------------------------------------------------------------------------------------
 
 
-class Gateway:
+class Gateway(HAProxyProcess):
     def __init__(self, name: str, folder: pathlib.Path, hosts: t.Sequence[Host]) -> None:
-        self.name, self.folder, self.port = name, folder / name, _free_port()
-        self.folder.mkdir()
-        self.socket = str(self.folder / "admin.sock")
-        config = self.folder / "haproxy.cfg"
+        self.name = name
+        (folder / name).mkdir()
         servers = "\n".join(f"  server {host.name} 127.0.0.1:{host.port}" for host in hosts)
-        config.write_text(CONFIG.format(folder=self.folder, port=self.port, servers=servers), encoding="utf-8")
-        self.log = (self.folder / "log").open("wb")
-        self.process = subprocess.Popen(
-            [_haproxy(), "-W", "-S", f"{self.folder}/master.sock", "-f", str(config)], stdout=self.log, stderr=subprocess.STDOUT
-        )
-        _until(lambda: socket.create_connection(("127.0.0.1", self.port), timeout=1).close() is None, f"{name} listens")
-
-    def reload(self) -> None:
-        self.process.send_signal(signal.SIGUSR2)
-
-    def close(self) -> None:
-        self.process.terminate()
-        try:
-            self.process.wait(10)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-        self.log.close()
+        super().__init__(folder / name, CONFIG, "-S", f"{folder / name}/master.sock", servers=servers)
 
 
 # -- the two modules ------------------------------------------------------------------------------------------------------
@@ -185,6 +165,9 @@ def _module(path: pathlib.Path, options: dict[str, t.Any]) -> dict[str, t.Any]:
 class Ours:
     name = OURS
 
+    def __init__(self) -> None:
+        self.receipts: dict[tuple[str, str], dict[str, t.Any]] = {}
+
     def _run(self, gateway: Gateway, host: Host, state: str) -> dict[str, t.Any]:
         options = {
             "state": state,
@@ -200,11 +183,18 @@ class Ours:
         return _module(MODULE, options)
 
     def out(self, gateway: Gateway, host: Host) -> dict[str, t.Any]:
-        return self._run(gateway, host, "drained")
+        result = self._run(gateway, host, "drained")
+        self.receipts[host.name, gateway.name] = result.get("receipt") or {}
+        return result
 
     def agreed(self, host: Host) -> None:
-        """As a turn does with ``rollout_gateway_addresses``: a reload may have let somebody in after the last look."""
-        _until(lambda: not procs.established(host.port), f"nobody is connected to {host.name}")
+        """As a turn does right before it stops anything: a reload may have let somebody in after the last look."""
+        receipts = [receipt for (name, dummy), receipt in self.receipts.items() if name == host.name]
+
+        def quiet() -> bool:
+            return not clients.look(procs.connections(), host.port, receipts, held_by=procs.sockets_of).busy
+
+        _until(quiet, f"no request of a gateway is at {host.name}")
 
     def back(self, gateway: Gateway, host: Host) -> dict[str, t.Any]:
         return self._run(gateway, host, "active")
@@ -311,6 +301,18 @@ class Load(threading.Thread):
 
 
 # -- the scenario ---------------------------------------------------------------------------------------------------------
+
+
+def _until(condition: t.Callable[[], bool], what: str) -> None:
+    def met() -> bool:
+        with contextlib.suppress(IndexError, ValueError):
+            return condition()
+        return False
+
+    try:
+        until(met, what, PATIENCE)
+    except AssertionError as exc:
+        raise Failure(str(exc)) from exc
 
 
 @dataclasses.dataclass
@@ -443,7 +445,7 @@ def measure(
     for name, make in (("ours", Ours), ("theirs", Theirs)):
         if only in (None, name):
             try:
-                _haproxy()
+                _installed()
                 tool = make()
             except Failure as exc:
                 left_out.append(str(exc))
@@ -452,27 +454,11 @@ def measure(
     return measured, left_out
 
 
-def _haproxy() -> str:
-    found = shutil.which("haproxy", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
-    if found is None:
-        raise Failure("drains behind HAProxy: haproxy is not installed")
-    return found
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _until(condition: t.Callable[[], bool], what: str) -> None:
-    end = time.monotonic() + PATIENCE
-    while time.monotonic() < end:
-        with contextlib.suppress(OSError, IndexError, ValueError):
-            if condition():
-                return
-        time.sleep(0.02)
-    raise Failure(f"{what}: not within {PATIENCE:g} s")
+def _installed() -> None:
+    try:
+        program("haproxy")
+    except AssertionError as exc:
+        raise Failure(f"drains behind HAProxy: {exc}") from exc
 
 
 def main() -> int:

@@ -11,6 +11,7 @@ import os
 import tempfile
 import typing as t
 
+from .clock import CLOCK, Clock
 from .errors import Busy
 
 
@@ -97,6 +98,25 @@ def locked(path: str, *, what: str) -> t.Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as exc:
             raise Busy(f"{what}: another process holds {path}", path=path) from exc
+        yield
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def locked_dir(path: str, *, what: str, patience: float = 5.0, clock: Clock = CLOCK) -> t.Iterator[None]:
+    """Hold an exclusive flock on a directory that is somebody else's: nothing is left in it. Waits; raises Busy, OSError."""
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        until = clock.monotonic() + patience
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as exc:
+                if clock.monotonic() >= until:
+                    raise Busy(f"{what}: another process holds {path}", path=path) from exc
+                clock.sleep(0.05)
         yield
     finally:
         os.close(handle)

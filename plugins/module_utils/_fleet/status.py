@@ -37,6 +37,18 @@ def drained_on(server: str, gateways: t.Mapping[str, Facts | None]) -> tuple[lis
     return sorted(name for name, drains in known.items() if (drains.get(server) or {}).get("state") in _OUT), not silent
 
 
+def _journal(look: Facts | None, server: str) -> Facts:
+    """What a host's own journal says of a drain that is not over; empty when there is none."""
+    record = ((look or {}).get("drains") or {}).get(server) or {}
+    return record if record.get("state") in _OUT else {}
+
+
+def lost_on(server: str, look: Facts | None, gateways: t.Mapping[str, Facts | None]) -> list[str]:
+    """Gateways that a host was taken out of by its own journal, and that have no record of it any more."""
+    known = _records(gateways)[0]
+    return sorted(name for name in _journal(look, server).get("before") or {} if name in known and server not in known[name])
+
+
 def target_of(hosts: t.Sequence[Facts], wanted: t.Sequence[str]) -> list[str]:
     """Digests of the release that the fleet goes to: those that are given, or where the last turn forward of any host went."""
     if wanted:
@@ -59,7 +71,9 @@ def rows(
 
 
 def _row(one: Facts, gateways: t.Mapping[str, Facts | None], target: t.Sequence[str]) -> dict[str, t.Any]:
-    out, sure = drained_on(str(one.get("server") or one["name"]), gateways)
+    server = str(one.get("server") or one["name"])
+    out, sure = drained_on(server, gateways)
+    lost = lost_on(server, one.get("look"), gateways)
     node = ((one.get("node") or {}).get("node")) or {}
     row: dict[str, t.Any] = {
         "host": one["name"],
@@ -67,8 +81,8 @@ def _row(one: Facts, gateways: t.Mapping[str, Facts | None], target: t.Sequence[
         "release": "unknown",
         "version": node.get("version") or "",
         "height": node.get("height") if node.get("height") is not None else "unknown",
-        "drained": True if out else None if gateways and not sure else False,
-        "drained_on": out,
+        "drained": True if out or lost else None if gateways and not sure else False,
+        "drained_on": sorted({*out, *lost}),
         "turn": "",
         "step": "",
         "since": None,
@@ -97,7 +111,12 @@ def _row(one: Facts, gateways: t.Mapping[str, Facts | None], target: t.Sequence[
         row["problems"] += [] if opened.get("engine") else ["no engine works on its turn: run chainops.validator.resume"]
     if look.get("unrecorded"):
         row["problems"].append("its last turn is not in the manifest: run chainops.validator.resume, or close")
-    row["state"] = _state(said, running, turns[0] if turns else None, target, bool(out))
+    if lost:
+        row["problems"].append(
+            f"{', '.join(lost)} lost the record of its drain; the host's own, of turn "
+            f"{_journal(look, server).get('turn_id') or '?'}, tells how it was there: run chainops.validator.resume, or close"
+        )
+    row["state"] = _state(said, running, turns[0] if turns else None, target, bool(out or lost))
     return row
 
 
@@ -126,7 +145,8 @@ def left_over(hosts: t.Sequence[Facts], gateways: t.Mapping[str, Facts | None]) 
     opened, drained, unrecorded = {}, {}, []
     for one in hosts:
         name, look = str(one["name"]), one.get("look")
-        out = drained_on(str(one.get("server") or name), gateways)[0]
+        server = str(one.get("server") or name)
+        out = sorted({*drained_on(server, gateways)[0], *lost_on(server, look, gateways)})
         if out:
             drained[name] = out
         if _answered(look) and look is not None:

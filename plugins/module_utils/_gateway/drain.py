@@ -18,7 +18,7 @@ import typing as t
 from .._core.clock import CLOCK, Clock
 from .._core.errors import Busy, ChainopsError, InputError, Refused, WaitTimeout
 from .._core.files import locked, make_dir, read_or_none
-from . import receipt
+from . import reach, receipt
 from .protocol import DRAIN, MAINT, READY, GatewayDriver, Look, Server
 
 Before = t.Dict[str, t.Dict[str, t.Any]]
@@ -63,6 +63,13 @@ def sample(look: Look, server: str, backends: t.Iterable[str], at: float, patien
 def drained(samples: t.Sequence[Sample], k: int) -> bool:
     """Whether the last ``k`` samples were all empty."""
     return k >= 1 and len(samples) >= k and all(s.empty for s in samples[-k:])
+
+
+def replaced(look: Look, server: str, backends: t.Container[str]) -> dict[str, int]:
+    """How much of a server each replaced process still holds, by its pid; those that hold something."""
+    places = {address for s in look.find(server) if s.backend in backends for address in (s.address, *s.also)}
+    counts = {str(pid): sum(held.get(address, 0) for address in places) for pid, held in look.old.items()}
+    return {pid: count for pid, count in counts.items() if count}
 
 
 def choose(look: Look, server: str, backend: str | None) -> tuple[Server, ...]:
@@ -140,10 +147,12 @@ def standing(look: Look, server: str, backends: t.Iterable[str] | None = None) -
 class Drain:
     """Acts on one gateway. ``before`` and ``after`` of the results are what ``standing`` tells."""
 
-    def __init__(self, driver: GatewayDriver, wish: Wish, clock: Clock = CLOCK) -> None:
+    def __init__(self, driver: GatewayDriver, wish: Wish, clock: Clock = CLOCK, known: Before | None = None) -> None:
+        """``known``: how the server was before, for a gateway that has lost its own record of it."""
         self.driver = driver
         self.wish = wish
         self.clock = clock
+        self.known = known
 
     # -- out -------------------------------------------------------------------------------------------------------------
 
@@ -163,7 +172,7 @@ class Drain:
         targets = choose(look, wish.server, wish.backend)
         self._require_able(targets)
         require_others(look, targets, wish.min_active)
-        before = remember(look, targets, record)
+        before = remember(look, targets, self._remembered(record))
         now = standing(look, wish.server, before)
         wanted = {b: {**now.get(b, {}), "state": self._held(was)} for b, was in before.items()}
         if check_mode:
@@ -177,18 +186,28 @@ class Drain:
             if not wish.wait:
                 for backend in self._orders(look, before, DRAIN):
                     self.driver.set_state(backend, wish.server, DRAIN)
-                took = {"seconds": round(self.clock.monotonic() - began, 3), "before": before}
+                took = {"seconds": round(self.clock.monotonic() - began, 3), "before": before, "told_by": self._teller(record)}
                 return {"before": now, "after": wanted, "drain": took, "receipt": dict(record or {}) if known else note}
+            began_with = self._reached(look, before) or {}
             drain = self._empty(before)
         except Refused as exc:
             raise self._refused(before, exc) from exc
         now_at = moment(self.clock)
         found = {key: drain[key] for key in ("samples", "seconds", "reloads", "reasserted")}
+        safe = {"reload_safe": drain["reload_safe"]}
+        drain["told_by"] = self._teller(record)
         found["drained_at"] = now_at
         if known:
             # Nothing has let it in meanwhile: the receipt is fresh, the drain was then.
             found = {key: (record or {}).get(key) for key in found}
-        note = {**note, **found, "state": receipt.DRAINED, "checked_at": now_at}
+        note = {
+            **note,
+            **found,
+            **safe,
+            **self._told(began_with, drain.pop("reach")),
+            "state": receipt.DRAINED,
+            "checked_at": now_at,
+        }
         receipt.save(wish.receipt_dir, note)
         return {"before": now, "after": wanted, "drain": drain, "receipt": note}
 
@@ -213,6 +232,21 @@ class Drain:
             ending, put_back = f"it could NOT be put back ({other.message}) and may still be drained", False
         return Refused(f"{exc.message}; {ending}", **{**exc.fields, "put_back": put_back})
 
+    @staticmethod
+    def _told(first: t.Mapping[str, t.Any], last: t.Mapping[str, t.Any] | None) -> dict[str, t.Any]:
+        """Whom the server's host is to look for. Connections of before the drain show addresses that there are none from now."""
+        if last is None:
+            return {"source_addresses": None, "connections": None, "same_host": None}
+        addresses = {*first.get("source_addresses", ()), *last["source_addresses"]}
+        return {**last, "source_addresses": sorted(addresses), "same_host": last["same_host"] or first.get("same_host", False)}
+
+    def _remembered(self, record: dict[str, t.Any] | None) -> dict[str, t.Any] | None:
+        """The gateway's own record counts; without any, what is known from elsewhere is an unfinished drain's."""
+        return {"state": receipt.DRAINING, "before": self.known} if record is None and self.known else record
+
+    def _teller(self, record: t.Mapping[str, t.Any] | None) -> str:
+        return "validator" if record is None and self.known else "gateway"
+
     def _held(self, was: t.Mapping[str, t.Any]) -> str:
         """A place that was out before stays out in its own way."""
         return self.wish.mode if was["state"] == READY else str(was["state"])
@@ -225,6 +259,7 @@ class Drain:
         first, reasserted, busy_until = True, 0, 0.0
         reloads: list[str] = []
         ended: dict[str, int] = {}
+        old: dict[str, int] = {}
         held = DRAIN
         error = ""
         while True:
@@ -242,6 +277,8 @@ class Drain:
                 if wish.long_backends and not ended and clock.monotonic() - start >= wish.long_deadline:
                     ended = self._end_long(look)
                 taken = sample(look, wish.server, before, clock.monotonic() - start, wish.timeout)
+                for pid, count in replaced(look, wish.server, before).items():
+                    old[pid] = max(count, old.get(pid, 0))
                 error = ""
             except Refused:
                 raise
@@ -254,7 +291,11 @@ class Drain:
                 curve.append([round(taken.at, 3), flight])
             if drained(seen, wish.samples):
                 if held == wish.mode:
-                    break
+                    met = self._reached(look, before)
+                    if met is None or self._still_empty(look, before, taken):
+                        break
+                    seen = []
+                    continue
                 # Sticky requests can still come to a server in drain, never to one in maintenance.
                 held, seen, first = MAINT, [], True
                 continue
@@ -272,15 +313,41 @@ class Drain:
             "curve": curve[:200],
             "reasserted": reasserted,
             "reloads": len(reloads) - 1,
+            "replaced": old,
             "before": before,
+            "reach": met,
+            **self._outlasts(before),
         }
+
+    def _reached(self, look: Look, before: Before) -> dict[str, t.Any] | None:
+        """What the gateway's host has to do with the server at this moment; None where it can't be told."""
+        places = [s for s in look.find(self.wish.server) if s.backend in before]
+        return reach.look(look.net, (address for s in places for address in (s.address, *s.also)))
+
+    def _still_empty(self, look: Look, before: Before, last: Sample) -> bool:
+        """A connection that is open carries no request only if nothing is in flight afterwards either, with the same process."""
+        try:
+            now = self.driver.look()
+        except ChainopsError:
+            return False
+        return now.generation == look.generation and sample(now, self.wish.server, before, last.at, self.wish.timeout).empty
+
+    def _outlasts(self, before: Before) -> dict[str, t.Any]:
+        """Whether a reload leaves the server out; why it doesn't. Places that were out before are not ours to keep out."""
+        held = [backend for backend, was in before.items() if was["state"] == READY]
+        try:
+            why = [words for words in dict.fromkeys(self.driver.outlasts(one, self.wish.server) for one in held) if words]
+        except ChainopsError as exc:
+            why = [exc.message]
+        return {"reload_safe": not why, "reload_why": why}
 
     def _end_long(self, look: Look) -> dict[str, int]:
         """Their time is over: requests in the backends of long ones are ended by the gateway, and counted."""
-        places = [s for s in look.find(self.wish.server) if s.backend in self.wish.long_backends and s.sessions]
-        for place in places:
-            self.driver.end_sessions(place.backend, place.name)
-        return {place.backend: place.sessions for place in places}
+        ended = {}
+        for place in look.find(self.wish.server):
+            if place.backend in self.wish.long_backends and (place.sessions or (look.left_behind or {}).get(place.address)):
+                ended[place.backend] = place.sessions + self.driver.end_sessions(place.backend, place.name)
+        return {backend: count for backend, count in ended.items() if count}
 
     def _orders(self, look: Look, before: Before, held: str) -> list[str]:
         """Backends where the server must be told (again) to stay out."""
@@ -294,12 +361,14 @@ class Drain:
     def _give_up(self, before: Before, last: Sample, error: str) -> t.NoReturn:
         wish = self.wish
         left: dict[str, t.Any] = {}
+        old: dict[str, int] = {}
         put_back, problem = False, ""
         try:
             look = self.driver.look()
             left = {
                 s.backend: {"sessions": s.sessions, "queued": s.queued} for s in look.find(wish.server) if s.backend in before
             }
+            old = replaced(look, wish.server, before)
             self._restore(look, before)
             receipt.save(wish.receipt_dir, self._note(before, receipt.ACTIVE))
             put_back = True
@@ -309,11 +378,12 @@ class Drain:
         unseen = "" if last.certain or error else "; requests of a replaced gateway process can't be seen from here"
         raise WaitTimeout(
             f"{wish.server} is not empty after {last.at:.1f} s on gateway {wish.gateway}: {last.in_flight} in flight"
-            f"{f', {last.left_behind} left with a replaced process' if last.left_behind else ''}{unseen}"
+            f"{f', {last.left_behind} left with a replaced process{_pids(old)}' if last.left_behind else ''}{unseen}"
             f"{f' (last error: {error})' if error else ''}; {ending}",
             waited=round(last.at, 3),
             last={"in_flight": last.in_flight, "left_behind": last.left_behind, "out_of_rotation": last.out},
             left=left,
+            replaced=old,
             put_back=put_back,
             server=wish.server,
             gateway=wish.gateway,
@@ -336,8 +406,9 @@ class Drain:
         receipt.check_fence(record, wish.fence_token)
         look = self.driver.look()
         targets = choose(look, wish.server, wish.backend)
-        ours = record is not None and record.get("state") != receipt.ACTIVE
-        before: Before = {str(k): dict(v) for k, v in record["before"].items()} if record is not None and ours else {}
+        memory = self._remembered(record)
+        ours = memory is not None and memory.get("state") != receipt.ACTIVE
+        before: Before = {str(k): dict(v) for k, v in memory["before"].items()} if memory is not None and ours else {}
         now = standing(look, wish.server, before or {s.backend for s in targets})
         wanted = {**now, **{b: was for b, was in before.items() if b in now}}
         if check_mode or not ours:
@@ -355,7 +426,8 @@ class Drain:
         receipt.save(wish.receipt_dir, note)
         traffic = self._wait_traffic(before, total)
         took = round(self.clock.monotonic() - start, 3)
-        return {"before": now, "after": wanted, "drain": {"seconds": took, "before": before, "traffic": traffic}, "receipt": note}
+        drain = {"seconds": took, "before": before, "told_by": self._teller(record), "traffic": traffic}
+        return {"before": now, "after": wanted, "drain": drain, "receipt": note}
 
     def _wait_up(self, look: Look, before: Before) -> Look:
         wish, clock = self.wish, self.clock
@@ -427,6 +499,11 @@ class Drain:
 
     def _note(self, before: Before, state: str) -> dict[str, t.Any]:
         return note(self.wish, self.driver.name, before, state)
+
+
+def _pids(old: t.Iterable[str]) -> str:
+    named = ", ".join(old)
+    return f" (pid {named})" if named else ""
 
 
 @contextlib.contextmanager

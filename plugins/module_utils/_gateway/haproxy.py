@@ -16,14 +16,18 @@ import re
 import socket
 import typing as t
 
+from .._core import tcp
+from .._core.clock import CLOCK, Clock
 from .._core.errors import InputError, Refused, Unreachable
-from . import sockets
-from .protocol import DRAIN, MAINT, READY, Look, Server
+from . import sockets, statefile
+from .protocol import DRAIN, MAINT, READY, Look, Server, in_all
 
 _NAME = re.compile(r"[A-Za-z0-9_.:\-]{1,255}")
 _ANY_MAINT, _ANY_DRAIN = 0x01 | 0x02 | 0x04 | 0x20 | 0x40, 0x08 | 0x10
 _CHECK_CONFIGURED = 0x02
 _STARTING, _RUNNING = 1, 2
+#: Where ``show servers state`` has the administrative state.
+_ADMIN_COLUMN = 6
 _MAX_ANSWER = 32 << 20
 _ASK = "show info;show stat;show servers state"
 _WORDS = {READY, DRAIN, MAINT}
@@ -35,7 +39,8 @@ class HAProxy:
     name = "haproxy"
     can_maintain = can_end_sessions = live_weights = True
 
-    def __init__(self, endpoint: str, timeout: float = 5.0, proc: str = "/proc") -> None:
+    def __init__(self, endpoint: str, timeout: float = 5.0, proc: str = "/proc", clock: Clock = CLOCK) -> None:
+        self._clock = clock
         self.endpoint = endpoint
         self.timeout = timeout
         self._proc = proc
@@ -71,20 +76,72 @@ class HAProxy:
     def look(self) -> Look:
         text = self.ask(_ASK)
         pid, age, servers = parse(text, self.endpoint)
-        return Look(str(pid), age, servers, left_behind(pid, self._proc) if self.local else None)
+        old = replaced(pid, self._proc) if self.local else None
+        if old is None:
+            return Look(str(pid), age, servers, None)
+        return Look(str(pid), age, servers, in_all(old), os.path.join(self._proc, str(pid), "net"), old)
 
     def set_state(self, backend: str, server: str, state: str) -> None:
         if state not in _WORDS:
             raise InputError(f"unknown server state {state!r}; known: {', '.join(sorted(_WORDS))}")
-        self._order(f"set server {_checked(backend)}/{_checked(server)} state {state}")
+        order = f"set server {_checked(backend)}/{_checked(server)} state {state}"
+        if state == READY:
+            # First, so that no reload in between brings back a drain that is over.
+            self._keep(backend, server, False)
+            self._order(order)
+        else:
+            self._order(order)
+            with contextlib.suppress(Refused):  # said by outlasts
+                self._keep(backend, server, True)
 
     def set_weight(self, backend: str, server: str, weight: int) -> None:
         if not 0 <= weight <= 256:
             raise InputError(f"weight {weight} is out of HAProxy's range, 0 to 256")
         self._order(f"set server {_checked(backend)}/{_checked(server)} weight {weight}")
 
-    def end_sessions(self, backend: str, server: str) -> None:
+    def end_sessions(self, backend: str, server: str) -> int:
         self._order(f"shutdown sessions server {_checked(backend)}/{_checked(server)}")
+        pid = int(_info(self.ask("show info")).get("Pid") or 0)
+        ended = 0
+        for old in (replaced(pid, self._proc) or {}) if self.local else ():
+            with contextlib.suppress(OSError, IndexError):  # it ended by itself
+                ended += _end_in_old(self._proc, old, backend, server)
+        return ended
+
+    def outlasts(self, backend: str, server: str) -> str:
+        try:
+            return self._keep(backend, server, True)
+        except Refused as exc:
+            return exc.message
+
+    def _keep(self, backend: str, server: str, out: bool) -> str:
+        """Have the server's row in the file that a new process reads, or not; returns why it can't be there. Raises Refused."""
+        place = self._state_file(backend)
+        if not place.path:
+            return place.why
+        now = statefile.parse(self.ask(f"show servers state {_checked(backend)}"))
+        row = now.find(backend, server)
+        if out and (row is None or not int(row.split()[_ADMIN_COLUMN])):
+            return f"{backend}/{server} is not out"
+        statefile.keep(place.path, now, backend, server, out, self._clock)
+        return ""
+
+    def _state_file(self, backend: str) -> statefile.Place:
+        if not self.local:
+            return statefile.Place(why="from another machine it can't be told, or changed, what HAProxy loads")
+        pid = _info(self.ask("show info")).get("Pid", "")
+        try:
+            if sockets.comm(self._proc, int(pid)) != "haproxy":
+                raise FileNotFoundError(pid)
+            with open(os.path.join(self._proc, pid, "cmdline"), "rb") as stream:
+                argv = [os.fsdecode(word) for word in stream.read().split(b"\0")]
+            # A worker may be in a chroot; its master is where it was started, and starts the next one.
+            parent = sockets.stat(self._proc, int(pid))[1]
+            starter = parent if sockets.comm(self._proc, int(parent)) == "haproxy" else pid
+            found = statefile.read(argv, os.readlink(os.path.join(self._proc, starter, "cwd")))
+        except (OSError, ValueError) as exc:
+            return statefile.Place(why=f"what HAProxy loads can't be seen from here: {exc}")
+        return found.get(backend, statefile.Place(why=f"backend {backend} is not in HAProxy's configuration files"))
 
     def _order(self, command: str) -> None:
         words = self.ask(command).strip()
@@ -96,6 +153,11 @@ def _checked(name: str) -> str:
     if not _NAME.fullmatch(name):
         raise InputError(f"{name!r} can't be a name in HAProxy: letters, digits, and _ . : - only")
     return name
+
+
+def _info(text: str) -> dict[str, str]:
+    """What ``show info`` tells, by name."""
+    return {key: value.strip() for key, colon, value in (line.partition(": ") for line in text.splitlines()) if colon}
 
 
 def parse(text: str, where: str = "HAProxy") -> tuple[int, float, tuple[Server, ...]]:
@@ -141,7 +203,7 @@ def _server(stat: t.Mapping[str, str], state: t.Mapping[str, str], where: str) -
         return Server(
             backend=stat["pxname"],
             name=stat["svname"],
-            address=stat.get("addr") or f"{state['srv_addr']}:{state.get('srv_port', '0')}",
+            address=_place(stat.get("addr") or f"{state['srv_addr']}:{state.get('srv_port', '0')}"),
             state=MAINT if admin & _ANY_MAINT else DRAIN if admin & _ANY_DRAIN else READY,
             up=operation in (_STARTING, _RUNNING),
             confirmed=not checked or int(state["srv_check_health"]) >= full,
@@ -156,6 +218,11 @@ def _server(stat: t.Mapping[str, str], state: t.Mapping[str, str], where: str) -
         raise Unreachable(
             f"{where}: can't read the state of {stat.get('pxname')}/{stat.get('svname')}: {exc!r}", url=where
         ) from exc
+
+
+def _place(address: str) -> str:
+    end = tcp.parted(address)
+    return address if end is None else tcp.place(*end)
 
 
 def _dial(path: str, timeout: float) -> socket.socket:
@@ -185,8 +252,8 @@ def _converse(link: socket.socket, commands: str, where: str, *, over: bool = Fa
     return b"".join(pieces).decode("utf-8", "replace")
 
 
-def left_behind(current: int, proc: str = "/proc") -> dict[str, int] | None:
-    """What the HAProxy processes that ``current`` took over from still do, per ``host:port`` dialled.
+def replaced(current: int, proc: str = "/proc") -> dict[int, dict[str, int]] | None:
+    """What the HAProxy processes that ``current`` took over from still do, by pid, per ``host:port`` dialled.
 
     After a reload the old process serves its requests to the end, out of sight of the new one's statistics: a zero there
     is not a zero. Such a process has the same parent and network name space. Its established connections are counted; where the
@@ -201,36 +268,53 @@ def left_behind(current: int, proc: str = "/proc") -> dict[str, int] | None:
                 with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it ended while we looked
                     if sockets.comm(proc, int(entry)) == "haproxy" and _family(proc, int(entry)) == family:
                         held[int(entry)] = sockets.inodes_of(proc, int(entry))
-        found: dict[str, int] = {}
+        found: dict[int, dict[str, int]] = {}
         for pid, counts in zip(held, sockets.dialled(os.path.join(proc, str(current), "net"), *held.values())):
             requests = _told_by_master(proc, family[0], pid) if counts else None
-            for address, count in (counts if requests is None else requests).items():
-                found[address] = found.get(address, 0) + count
+            found[pid] = counts if requests is None else requests
         return found
     except (OSError, IndexError):
         return None
 
 
-def _told_by_master(proc: str, master: str, pid: int) -> dict[str, int] | None:
-    """Requests at each server, and waiting for it, in an old process; None where the master has no socket or can't tell."""
+def _ask_old(proc: str, master: str, pid: int, command: str) -> str | None:
+    """What an old process answers through its master's socket; None where the master has none, or it doesn't answer."""
     try:
         with open(os.path.join(proc, master, "cmdline"), "rb") as handle:
             words = handle.read().decode("utf-8", "replace").split("\0")
         place = words[words.index("-S") + 1].partition(",")[0]
         path = place[5:] if place.startswith("unix@") else place
-        if not path.startswith("/"):
-            return None
-        rows = _converse(_dial(path, 1.0), f"@!{pid} show stat", path, over=True).strip().splitlines()
-        if not rows or not rows[0].startswith("# pxname,"):
-            return None
+        return _converse(_dial(path, 1.0), f"@!{pid} {command}", path, over=True).strip() if path.startswith("/") else None
+    except (OSError, ValueError, IndexError, Unreachable):
+        return None
+
+
+def _end_in_old(proc: str, pid: int, backend: str, server: str) -> int:
+    """End the sessions that an old process has with a server, one by one: of its servers it knows no more. Returns how many."""
+    master = _family(proc, pid)[0]
+    wanted = {f"be={backend}", f"srv={server}"}
+    said = (_ask_old(proc, master, pid, "show sess") or "").splitlines()
+    named = [line.partition(":")[0] for line in said if wanted <= set(line.split()) and line.startswith("0x")]
+    return sum(_ask_old(proc, master, pid, f"shutdown session {one}") == "" for one in named)
+
+
+def _servers_of_old(proc: str, master: str, pid: int) -> list[dict[str, str]] | None:
+    """Rows of its statistics, one a server; None where it can't be asked."""
+    rows = (_ask_old(proc, master, pid, "show stat") or "").splitlines()
+    if not rows or not rows[0].startswith("# pxname,"):
+        return None
+    return [row for row in csv.DictReader([rows[0][2:], *rows[1:]]) if row.get("type") == "2"]
+
+
+def _told_by_master(proc: str, master: str, pid: int) -> dict[str, int] | None:
+    """Requests at each server, and waiting for it, in an old process; None where the master has no socket or can't tell."""
+    try:
         found: dict[str, int] = {}
-        for row in csv.DictReader([rows[0][2:], *rows[1:]]):
-            if row.get("type") == "2":
-                if not row.get("addr"):
-                    return None
-                found[row["addr"]] = found.get(row["addr"], 0) + int(row["scur"] or 0) + int(row["qcur"] or 0)
-        return found
-    except (OSError, ValueError, KeyError, IndexError, Unreachable):
+        for row in _servers_of_old(proc, master, pid) or [{}]:
+            address = _place(row["addr"])
+            found[address] = found.get(address, 0) + int(row["scur"] or 0) + int(row["qcur"] or 0)
+        return None if "" in found else found
+    except (ValueError, KeyError):
         return None
 
 

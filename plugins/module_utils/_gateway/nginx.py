@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
 import os
 import re
 import signal
@@ -24,11 +23,11 @@ import subprocess
 import time
 import typing as t
 
-from .._core import files, process
+from .._core import files, process, tcp
 from .._core.clock import CLOCK, Clock
-from .._core.errors import Busy, InputError, Refused, Unreachable
+from .._core.errors import InputError, Refused, Unreachable
 from . import sockets, upstreams
-from .protocol import DRAIN, MAINT, READY, Look, Server
+from .protocol import DRAIN, MAINT, READY, Look, Server, in_all
 
 #: Seconds: for the test of a configuration; until a reload's workers are there; for a server to take a connection, and for how
 #: long it is believed that it does.
@@ -79,10 +78,12 @@ class Nginx:
         master, workers = self._processes()
         generation = "-".join([str(master), *(str(w.pid) for w in workers if w.active)])
         config = self._config(generation)
-        holders = {True: set[str](), False: set[str]()}
-        for worker in workers:
-            holders[worker.active] |= self._inodes(worker.pid)
-        now, left = sockets.dialled(os.path.join(self._proc, str(master), "net"), holders[True], holders[False])
+        net = os.path.join(self._proc, str(master), "net")
+        active: set[str] = set().union(*(self._inodes(worker.pid) for worker in workers if worker.active))
+        leaving = {worker.pid: self._inodes(worker.pid) for worker in workers if not worker.active}
+        now, *held = sockets.dialled(net, active, *leaving.values())
+        old = dict(zip(leaving, held))
+        left = in_all(old)
         servers, left_behind = [], dict[str, int]()
         for path, changed, dummy in config.stamps:
             for place in upstreams.places(_read(path), path):
@@ -90,15 +91,15 @@ class Nginx:
                 key = dials[0] if dials else place.address
                 left_behind[key] = sum(left.get(one, 0) for one in dials)
                 took = self._in_force(workers, changed)
-                servers.append(self._server(place, key, took, sum(now.get(one, 0) for one in dials)))
+                servers.append(self._server(place, key, dials[1:], took, sum(now.get(one, 0) for one in dials)))
         labels = [server.label for server in servers]
         twice = sorted({label for label in labels if labels.count(label) > 1})
         if twice:
             raise InputError(f"nginx has {', '.join(twice)} more than once; a server is drained where it stands once")
         age = time.clock_gettime(time.CLOCK_BOOTTIME) - max(w.began for w in workers if w.active)
-        return Look(generation, age, tuple(servers), left_behind)
+        return Look(generation, age, tuple(servers), left_behind, net, old)
 
-    def _server(self, place: upstreams.Place, address: str, in_force: bool, connections: int) -> Server:
+    def _server(self, place: upstreams.Place, address: str, also: tuple[str, ...], in_force: bool, connections: int) -> Server:
         up = self._answers_at(address)
         return Server(
             backend=place.upstream,
@@ -114,6 +115,7 @@ class Nginx:
             sessions=connections,
             queued=0,
             total=connections,
+            also=also,
         )
 
     @staticmethod
@@ -180,7 +182,7 @@ class Nginx:
                 found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
             except OSError as exc:
                 raise Unreachable(f"server {address} of an upstream can't be resolved: {exc}", url=address) from exc
-            self._addresses[address] = tuple(dict.fromkeys(":".join(map(str, one[4][:2])) for one in found))
+            self._addresses[address] = tuple(dict.fromkeys(tcp.place(str(one[4][0]), int(one[4][1])) for one in found))
         return self._addresses[address]
 
     def _answers_at(self, address: str) -> bool:
@@ -188,13 +190,12 @@ class Nginx:
         at, answer = self._answers.get(address, (-BELIEVED, False))
         if now - at >= BELIEVED:
             try:
-                host, dummy, port = address.rpartition(":")
                 if address.startswith("unix:"):
                     with socket.socket(socket.AF_UNIX) as link:
                         link.settimeout(CONNECT)
                         link.connect(address[5:])
                 else:
-                    socket.create_connection((host, int(port)), timeout=CONNECT).close()
+                    socket.create_connection(_split(address), timeout=CONNECT).close()
                 answer = True
             except OSError:
                 answer = False
@@ -250,7 +251,10 @@ class Nginx:
     def set_weight(self, backend: str, server: str, weight: int) -> None:
         self._change(lambda data, path: upstreams.with_weight(data, path, backend, server, weight), backend, server)
 
-    def end_sessions(self, backend: str, server: str) -> None:
+    def outlasts(self, backend: str, server: str) -> str:
+        return ""  # it stands in the files that every worker is started from
+
+    def end_sessions(self, backend: str, server: str) -> int:
         raise Refused(f"nginx can't end the requests at {backend}/{server} alone")
 
     def _change(self, edit: t.Callable[[bytes, str], bytes], backend: str, server: str) -> None:
@@ -261,7 +265,7 @@ class Nginx:
         ]
         if len(paths) != 1:
             raise InputError(f"server {server} of upstream {backend} is in {len(paths)} files of nginx, not in one")
-        with _alone(os.path.dirname(paths[0]), self._clock):
+        with files.locked_dir(os.path.dirname(paths[0]), what="changing nginx's files", patience=RELOAD, clock=self._clock):
             before = _read(paths[0])
             after = edit(before, paths[0])
             _replace(paths[0], before, after)
@@ -332,22 +336,3 @@ def _replace(path: str, expected: bytes, data: bytes) -> None:
         raise Refused(f"{path} was changed by somebody else at the same moment; look at it, then try again", path=path)
     found = os.stat(path)
     files.write_atomic(path, data, found.st_mode & 0o7777, (found.st_uid, found.st_gid))
-
-
-@contextlib.contextmanager
-def _alone(folder: str, clock: Clock) -> t.Iterator[None]:
-    """One change at a time in a directory of nginx's; waits a while for others. Leaves no file there that nginx might include."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        until = clock.monotonic() + RELOAD
-        while True:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError as exc:
-                if clock.monotonic() >= until:
-                    raise Busy(f"another process changes nginx's files in {folder}", path=folder) from exc
-                clock.sleep(0.05)
-        yield
-    finally:
-        os.close(handle)

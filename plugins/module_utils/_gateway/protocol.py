@@ -31,6 +31,7 @@ class Server:
     sessions: int  # requests (HTTP) or connections (TCP) at the server now
     queued: int  # waiting for this very server
     total: int  # sessions since the gateway's process started
+    also: tuple[str, ...] = ()  # further host:port that it dials for this server
 
     @property
     def in_flight(self) -> int:
@@ -51,16 +52,28 @@ class Look:
 
     ``generation`` changes when the gateway's process is replaced (a reload). ``left_behind`` counts, per ``host:port``,
     what processes of an earlier generation still hold; None when that can't be seen from here. ``age``: seconds since
-    this generation began.
+    this generation began. ``net``: the ``/proc/<pid>/net`` of its process; None when it can't be seen from here.
     """
 
     generation: str
     age: float
     servers: tuple[Server, ...]
     left_behind: t.Mapping[str, int] | None
+    net: str | None = None
+    #: The processes of earlier generations, by pid, and what each holds, per ``host:port``. ``left_behind`` is their sum.
+    old: t.Mapping[int, t.Mapping[str, int]] = dataclasses.field(default_factory=dict)
 
     def find(self, name: str, backend: str | None = None) -> tuple[Server, ...]:
         return tuple(s for s in self.servers if s.name == name and backend in (None, s.backend))
+
+
+def in_all(old: t.Mapping[int, t.Mapping[str, int]]) -> dict[str, int]:
+    """``Look.left_behind`` of ``Look.old``."""
+    found: dict[str, int] = {}
+    for counts in old.values():
+        for address, count in counts.items():
+            found[address] = found.get(address, 0) + count
+    return found
 
 
 class GatewayDriver(t.Protocol):
@@ -78,5 +91,11 @@ class GatewayDriver(t.Protocol):
 
     def set_weight(self, backend: str, server: str, weight: int) -> None: ...
 
-    def end_sessions(self, backend: str, server: str) -> None:
-        """End every request that is at the server now; their clients see a connection that broke."""
+    def outlasts(self, backend: str, server: str) -> str:
+        """See to it that a reload begins with the server out, as it is now; why it doesn't, or nothing."""
+
+    def end_sessions(self, backend: str, server: str) -> int:
+        """End every request that is at the server now; their clients see a connection that broke.
+
+        Those of earlier generations as well, where they can be told to; returns how many these were.
+        """

@@ -23,3 +23,12 @@ def driver(name: str, endpoint: str, timeout: float = 5.0) -> GatewayDriver:
     if name not in DRIVERS:
         raise InputError(f"unknown gateway driver {name!r}; known: {', '.join(sorted(DRIVERS))}", driver=name)
     return DRIVERS[name](endpoint, timeout)
+
+
+def endpoint(name: str, socket: str | None, address: str | None, config: str) -> str:
+    """Where a gateway is spoken to, of what a caller names. Raises InputError when it names nothing."""
+    if name == "nginx":
+        return config
+    if not (socket or address):
+        raise InputError("HAProxy is spoken to through its socket or its address: give one of them")
+    return str(socket or address)

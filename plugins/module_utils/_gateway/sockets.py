@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
 
-_ESTABLISHED = "01"
+from .._core import tcp
 
 
 def comm(proc: str, pid: int) -> str:
@@ -41,20 +40,9 @@ def dialled(net: str, *groups: set[str]) -> list[dict[str, int]]:
     counts: list[dict[str, int]] = [{} for dummy in groups]
     if not any(groups):
         return counts
-    for table, family in (("tcp", socket.AF_INET), ("tcp6", socket.AF_INET6)):
-        try:
-            with open(os.path.join(net, table), encoding="ascii") as handle:
-                rows = handle.readlines()[1:]
-        except FileNotFoundError:
-            continue
-        for row in rows:
-            cells = row.split()
-            if cells[3] != _ESTABLISHED:
-                continue
-            for group, found in zip(groups, counts):
-                if cells[9] in group:
-                    host, dummy, port = cells[2].partition(":")
-                    words = [bytes.fromhex(host[i : i + 8])[::-1] for i in range(0, len(host), 8)]
-                    key = f"{socket.inet_ntop(family, b''.join(words))}:{int(port, 16)}"
-                    found[key] = found.get(key, 0) + 1
+    for row in tcp.table(net, {tcp.ESTABLISHED}):
+        for group, found in zip(groups, counts):
+            if row.inode in group:
+                key = tcp.place(row.remote, row.remote_port)
+                found[key] = found.get(key, 0) + 1
     return counts

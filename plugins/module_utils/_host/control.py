@@ -61,6 +61,7 @@ class Request:
     budgets: t.Mapping[str, float]
     policy: t.Mapping[str, t.Any]
     confirm: t.Mapping[str, t.Any] | None
+    own_sockets: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -251,6 +252,7 @@ def compose(request: Request, there: Situation, engine: str) -> dict[str, t.Any]
         "drain_receipts": [dict(item) for item in request.drain_receipts],
         "require_drain": request.require_drain,
         "client_addresses": list(request.client_addresses),
+        "own_sockets": request.own_sockets,
         "expected_address": request.expected_address,
         "peers": list(request.peers),
         "probe": dict(request.probe),

@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import os
 import time
+
+from .._core import tcp
 
 
 def _stat(pid: int) -> list[str] | None:
@@ -75,27 +76,25 @@ def children(of: int) -> list[int]:
     return found
 
 
-def established(port: int) -> list[str]:
-    """Remote addresses of established TCP connections to a local port, one each (IPv4-mapped ones as IPv4)."""
-    found: list[str] = []
-    for name in ("tcp", "tcp6"):
-        try:
-            with open(f"/proc/net/{name}", encoding="ascii", errors="replace") as stream:
-                rows = stream.read().splitlines()[1:]
-        except OSError:
-            continue
-        for row in rows:
-            dummy, local, remote, state = row.split()[:4]
-            if state == "01" and int(local.rpartition(":")[2], 16) == port:
-                found.append(_address(remote.rpartition(":")[0]))
+def connections() -> list[tcp.Row]:
+    """Every TCP socket of this host, listening ones and those that are closing included."""
+    return tcp.table()
+
+
+def sockets_of(program: str) -> set[str]:
+    """Inodes of the sockets that processes of a program's name hold; those of processes that can't be looked at are missing."""
+    found: set[str] = set()
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as stream:
+                if stream.read().strip() != program:
+                    continue
+            for number in os.listdir(f"/proc/{pid}/fd"):
+                with contextlib.suppress(OSError):
+                    link = os.readlink(f"/proc/{pid}/fd/{number}")
+                    if link.startswith("socket:["):
+                        found.add(link[8:-1])
     return found
-
-
-def _address(hexed: str) -> str:
-    raw = b"".join(bytes.fromhex(hexed[i : i + 8])[::-1] for i in range(0, len(hexed), 8))
-    address = ipaddress.ip_address(raw)
-    mapped = getattr(address, "ipv4_mapped", None)
-    return str(mapped or address)
 
 
 def boot_id() -> str:

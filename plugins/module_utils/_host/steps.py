@@ -31,7 +31,7 @@ from .._state import restore as state_restore
 from .._state import snapshot as state_snapshot
 from .._state import verify as state_verify
 from .._state.fault import StorageFault
-from . import fence, forecast, past, probe, procs, release, turn
+from . import clients, fence, forecast, past, probe, procs, release, turn
 from . import service as services
 from .engine import Context
 from .paths import Home
@@ -48,6 +48,8 @@ AGAIN = 5.0
 REPORT, REPORTS = 5.0, 30
 #: Seconds that other nodes may take to hear of what this one has accepted.
 HANDOVER = 30.0
+#: Seconds that connections of a gateway may take to end, once it has called the host empty: a health check, a last answer.
+CLIENTS = 10.0
 #: Seconds for which a drain receipt stands where nobody on the gateway watches the drain, and by which clocks may differ.
 RECEIPT_AGE, SKEW = 120.0, 10.0
 #: Bytes set aside for what an undo writes besides the journal: a watermark, a guard, a result, each of a few kilobytes.
@@ -313,19 +315,29 @@ class HostEffects:
         for receipt in receipts:
             problems.extend(drain_problems(receipt, self.home.instance, self.plan.turn_id, int(self.body["fence_token"])))
             problems.extend(stale(receipt, self.clock.wall()))
+        facts = {"drained": len(receipts), **self._check_clients(context, problems)}
+        return {**facts, **self._check_handover(context, problems)} if receipts else facts
+
+    def _check_clients(self, context: Context, problems: list[str]) -> dict[str, t.Any]:
+        """This host's own sockets must agree with its gateways' receipts, or it is said that they can't."""
         port = urllib.parse.urlsplit(str(self.body["api_url"])).port or 80
-        clients = set(self.body.get("client_addresses") or ())
-        until = self.clock.monotonic() + min(context.left(), 10.0)
+        # A plan that an older version wrote doesn't say; its receipts name no addresses either.
+        receipts = self.body["drain_receipts"] if self.body.get("own_sockets", True) else []
+        until = self.clock.monotonic() + min(context.left(), CLIENTS)
+        gateways: dict[str, str] = {}
         while True:
-            remote = procs.established(port)
-            left = sorted({address for address in remote if address in clients})
-            if not left or self.clock.monotonic() >= until:
+            found = clients.look(
+                procs.connections(), port, receipts, self.body.get("client_addresses") or (), held_by=procs.sockets_of
+            )
+            gateways = {name: clients.SEEN if gateways.get(name) == clients.SEEN else now for name, now in found.gateways.items()}
+            if not found.busy or self.clock.monotonic() >= until:
                 break
             self.clock.sleep(FAST)
-        if left:
-            problems.append(f"clients are still connected to port {port} from {', '.join(left)}")
-        facts = {"drained": len(receipts), "connections": len(remote)}
-        return {**facts, **self._check_handover(context, problems)} if receipts else facts
+        if found.busy:
+            problems.append(f"clients are still connected to port {port} from {', '.join(found.busy)}")
+        facts: dict[str, t.Any] = {"connections": found.total, "idle_connections": found.idle, "gateways": gateways}
+        unconfirmed = clients.words(gateways, receipts)
+        return {**facts, "unconfirmed": unconfirmed} if unconfirmed else facts
 
     def _check_handover(self, context: Context, problems: list[str]) -> dict[str, t.Any]:
         """What this node has accepted must be in a block or with another node: stopped with it, it could be spent twice."""

@@ -21,6 +21,15 @@ INSTANCE: Options = {
     "state_dir": {"type": "path", "default": "/var/lib/chainops"},
 }
 
+#: How a gateway is spoken to, and where its host keeps its records. Doc fragment ``chainops.validator.gateway``.
+GATEWAY: Options = {
+    "socket": {"type": "path"},
+    "address": {"type": "str"},
+    "config": {"type": "path", "default": "/etc/nginx/nginx.conf"},
+    "backend": {"type": "str"},
+    "receipt_dir": {"type": "path", "default": "/var/lib/chainops/gateway"},
+}
+
 #: The directories that are snapshotted and restored together. Doc fragment ``chainops.validator.roots``.
 ROOTS: Options = {
     "roots": {

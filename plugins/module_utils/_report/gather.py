@@ -162,7 +162,8 @@ def _offline(network: Facts, name: str) -> float:
 
 def _drains(its: Facts) -> list[JsonDict]:
     back = {one["receipt"]["gateway"]: one["receipt"] for one in _results(its.get("undrain_done")) if one.get("receipt")}
-    found = []
+    found: dict[str, JsonDict] = {}
+    # A gateway lets go of a host first, and is waited for later: the last it said counts.
     for one in _results(its.get("drain_done")):
         if not one.get("receipt"):
             continue
@@ -170,5 +171,5 @@ def _drains(its: Facts) -> list[JsonDict]:
         again = back.get(receipt["gateway"])
         if again:
             receipt.update(restored=again["state"] == "active", restored_at=again.get("restored_at"))
-        found.append(receipt)
-    return found
+        found[str(receipt["gateway"])] = receipt
+    return list(found.values())

@@ -9,7 +9,6 @@ import http.server
 import json
 import os
 import pathlib
-import shutil
 import signal
 import socket
 import subprocess
@@ -20,6 +19,8 @@ import typing as t
 import urllib.request
 
 import pytest
+
+from ansible_collections.chainops.validator.tests.gateways import HAProxyProcess, free_port, program, stop, until
 
 HAPROXY = """
 global
@@ -40,12 +41,12 @@ frontend public
 backend api
   option httpchk GET /health
   default-server check inter 100ms fall 2 rise 2
-  server a 127.0.0.1:{a} weight 70
-  server b 127.0.0.1:{b} weight 30
+  server a {a} weight 70
+  server b {b} weight 30
 backend ws
   default-server check inter 100ms fall 2 rise 2
-  server a 127.0.0.1:{a}
-  server b 127.0.0.1:{b}
+  server a {a}
+  server b {b}
 """
 
 NGINX = """
@@ -82,36 +83,10 @@ upstream ws {{ server 127.0.0.1:{a} ; server 127.0.0.1:{b} ; }}
 """
 
 
-def program(name: str) -> str:
-    found = shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin:/usr/bin")
-    assert found, f"{name} is not installed; on Debian: apt-get install {name}"
-    return found
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def until(condition: t.Callable[[], t.Any], what: str, seconds: float = 15.0) -> t.Any:
-    end = time.monotonic() + seconds
-    last: t.Any = None
-    while time.monotonic() < end:
-        try:
-            last = condition()
-            if last:
-                return last
-        except OSError as exc:
-            last = exc
-        time.sleep(0.05)
-    raise AssertionError(f"{what}: not within {seconds} s; last: {last!r}")
-
-
 class Node:
     """A server that counts what it serves; ``/slow?S`` answers after S seconds."""
 
-    def __init__(self, port: int = 0) -> None:
+    def __init__(self, port: int = 0, address: str = "127.0.0.1") -> None:
         self.served: list[tuple[float, str]] = []
         self.alive = True
         node = self
@@ -134,11 +109,13 @@ class Node:
 
         class Server(http.server.ThreadingHTTPServer):
             request_queue_size = 128
+            address_family = socket.AF_INET6 if ":" in address else socket.AF_INET
+            address_family = socket.AF_INET6 if ":" in address else socket.AF_INET
 
             def handle_error(self, *args: t.Any) -> None:
                 pass
 
-        self._make: t.Callable[[int], Server] = lambda number: Server(("127.0.0.1", number), Handler)
+        self._make: t.Callable[[int], Server] = lambda number: Server((address, number), Handler)
         self.port = port
         self.open()
 
@@ -154,7 +131,7 @@ class Node:
 
 
 class Running:
-    """A gateway's process, what clients see of it, and the nodes behind it."""
+    """What clients see of a gateway, and the nodes behind it."""
 
     process: subprocess.Popen[bytes]
     port: int
@@ -165,55 +142,33 @@ class Running:
             return int(answer.status)
 
     def close(self) -> None:
-        self.process.terminate()
-        try:
-            self.process.wait(10)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        stop(self.process)
         for node in self.nodes.values():
             node.close()
 
 
-class Gateway(Running):
-    def __init__(self, folder: pathlib.Path) -> None:
-        self.folder = folder
-        self.nodes = {"a": Node(), "b": Node()}
-        self.port, self.runtime = free_port(), free_port()
-        self.socket = str(folder / "admin.sock")
-        (folder / "haproxy.cfg").write_text(
-            HAPROXY.format(folder=folder, port=self.port, runtime=self.runtime, **{n: s.port for n, s in self.nodes.items()})
-        )
-        self.log = (folder / "haproxy.log").open("wb")
-        self.process = subprocess.Popen(
-            [program("haproxy"), "-W", *self.options(folder), "-f", str(folder / "haproxy.cfg")],
-            stdout=self.log,
-            stderr=subprocess.STDOUT,
-        )
+class Gateway(HAProxyProcess, Running):
+    """``states``: a new process begins with what its server state file says. ``options``: HAProxy's own."""
+
+    def __init__(self, folder: pathlib.Path, *options: str, address: str = "127.0.0.1", states: bool = False) -> None:
+        self.nodes = {name: Node(address=address) for name in ("a", "b")}
+        self.runtime = free_port()
+        config = HAPROXY
+        if states:
+            config = config.replace("global\n", "global\n  server-state-file {folder}/state\n", 1)
+            config = config.replace("defaults\n", "defaults\n  load-server-state-from-file global\n", 1)
+        ports = {name: f"{address}:{node.port}" for name, node in self.nodes.items()}
+        super().__init__(folder, config, *options, runtime=self.runtime, **ports)
         until(lambda: self.get("/") == 200, "haproxy answers")
         time.sleep(0.3)
 
-    def options(self, folder: pathlib.Path) -> list[str]:
-        return []
-
-    def reload(self) -> None:
-        self.process.send_signal(signal.SIGUSR2)
-
     def close(self) -> None:
         super().close()
-        self.log.close()
+        for node in self.nodes.values():
+            node.close()
 
 
-class MasteredGateway(Gateway):
-    """Its master has a socket, as in Debian's unit."""
-
-    def options(self, folder: pathlib.Path) -> list[str]:
-        return ["-S", f"{folder}/master.sock"]
-
-
-@pytest.fixture
-def mastered(tmp_path: pathlib.Path) -> t.Iterator[Gateway]:
-    running = MasteredGateway(tmp_path)
+def lasting(running: t.Any) -> t.Iterator[t.Any]:
     try:
         yield running
     finally:
@@ -222,11 +177,24 @@ def mastered(tmp_path: pathlib.Path) -> t.Iterator[Gateway]:
 
 @pytest.fixture
 def gateway(tmp_path: pathlib.Path) -> t.Iterator[Gateway]:
-    running = Gateway(tmp_path)
-    try:
-        yield running
-    finally:
-        running.close()
+    yield from lasting(Gateway(tmp_path))
+
+
+@pytest.fixture
+def mastered(tmp_path: pathlib.Path) -> t.Iterator[Gateway]:
+    """Its master has a socket, as in Debian's unit."""
+    yield from lasting(Gateway(tmp_path, "-S", f"{tmp_path}/master.sock"))
+
+
+@pytest.fixture
+def remembering(tmp_path: pathlib.Path) -> t.Iterator[Gateway]:
+    yield from lasting(Gateway(tmp_path, "-S", f"{tmp_path}/master.sock", states=True))
+
+
+@pytest.fixture
+def gateway6(tmp_path: pathlib.Path) -> t.Iterator[Gateway]:
+    """Its nodes listen on IPv6."""
+    yield from lasting(Gateway(tmp_path, address="::1"))
 
 
 class NginxGateway(Running):
@@ -257,11 +225,7 @@ class NginxGateway(Running):
 @pytest.fixture
 def nginx(tmp_path: pathlib.Path) -> t.Iterator[NginxGateway]:
     tmp_path.chmod(0o755)
-    running = NginxGateway(tmp_path)
-    try:
-        yield running
-    finally:
-        running.close()
+    yield from lasting(NginxGateway(tmp_path))
 
 
 @pytest.fixture
@@ -384,13 +348,7 @@ class Monitoring:
         return subprocess.Popen([program(name), *arguments], stdout=self.log, stderr=subprocess.STDOUT)
 
     def stop(self, name: str) -> None:
-        process = self.processes.pop(name)
-        process.terminate()
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        stop(self.processes.pop(name))
 
     def close(self) -> None:
         for name in list(self.processes):
@@ -402,8 +360,4 @@ class Monitoring:
 
 @pytest.fixture(scope="module")
 def monitoring(tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[Monitoring]:
-    running = Monitoring(tmp_path_factory.mktemp("monitoring"))
-    try:
-        yield running
-    finally:
-        running.close()
+    yield from lasting(Monitoring(tmp_path_factory.mktemp("monitoring")))

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import concurrent.futures
 import dataclasses
+import random
+import socket
 import threading
 import time
 import typing as t
@@ -17,6 +19,7 @@ from ansible_collections.chainops.validator.plugins.module_utils._core.errors im
 from ansible_collections.chainops.validator.plugins.module_utils._gateway import receipt, unit
 from ansible_collections.chainops.validator.plugins.module_utils._gateway.drain import Drain, Wish
 from ansible_collections.chainops.validator.plugins.module_utils._gateway.haproxy import HAProxy
+from ansible_collections.chainops.validator.plugins.module_utils._host import clients, procs
 
 from .conftest import Gateway, NginxGateway, until
 
@@ -57,6 +60,11 @@ class Clients:
 @pytest.fixture
 def wish(gateway: Gateway) -> Wish:
     return Wish("a", None, "gw", str(gateway.folder / "receipts"), "val1", "t1", 1, timeout=10.0)
+
+
+@pytest.fixture
+def wish6(gateway6: Gateway) -> Wish:
+    return Wish("a", None, "gw", str(gateway6.folder / "receipts"), "val1", "t1", 1, timeout=10.0)
 
 
 def states(driver: HAProxy) -> dict[str, str]:
@@ -116,6 +124,33 @@ def test_connections_that_an_old_process_keeps_for_later_are_no_requests(mastere
         until(lambda: driver.look().generation != before.generation, "the reload has happened")
         assert driver.look().left_behind == {**dict.fromkeys(busy, 0), **busy}
         assert [f.result() for f in long] == [200] * 3
+
+
+@pytest.mark.parametrize("kind", ["mastered", "gateway"])
+def test_a_long_request_with_a_replaced_process_is_ended_where_the_master_has_a_socket_and_named_where_not(
+    kind: str, request: pytest.FixtureRequest
+) -> None:
+    running: Gateway = request.getfixturevalue(kind)
+    driver = HAProxy(running.socket)
+    wish = Wish("a", None, "gw", str(running.folder / "receipts"), "val1", "t1", 1, timeout=4.0)
+    wish = dataclasses.replace(wish, long_backends=("ws",), long_deadline=0.5)
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        long = [pool.submit(running.get, "/ws/slow?9") for _ in range(4)]
+        until(lambda: sum(s.in_flight for s in driver.look().find("a", "ws")) > 1, "requests are in flight")
+        before = driver.look().generation
+        held = driver.look().find("a", "ws")[0].sessions
+        running.reload()
+        until(lambda: driver.look().generation != before, "the reload has happened")
+        assert driver.look().old[int(before)][f"127.0.0.1:{running.nodes['a'].port}"] >= held
+        if kind == "mastered":
+            done = Drain(driver, wish).out()["drain"]
+            assert done["ended"] == {"ws": held} and done["replaced"] == {before: held}
+        else:
+            with pytest.raises(WaitTimeout, match=rf"left with a replaced process \(pid {before}\)") as caught:
+                Drain(driver, wish).out()
+            assert caught.value.fields["replaced"][before] >= held
+        answers = [f.exception() is None for f in long]
+        assert answers.count(True) == (4 - held if kind == "mastered" else 4)
 
 
 def test_a_reload_in_the_middle_of_a_drain_is_answered(gateway: Gateway, wish: Wish) -> None:
@@ -243,3 +278,100 @@ def test_a_watch_takes_the_server_out_again_until_its_lease_is_over(
     reload()
     time.sleep(0.5)
     assert set(states(driver).values()) == {"ready"}
+
+
+def test_connections_kept_for_later_are_told_apart_from_requests_of_a_reload(gateway: Gateway, wish: Wish) -> None:
+    """The gateway is on the node's own host here, so its program's connections count and not those of its address."""
+    driver, port = HAProxy(gateway.socket), gateway.nodes["a"].port
+    with concurrent.futures.ThreadPoolExecutor(12) as pool:
+        assert list(pool.map(gateway.get, ["/slow?0.3"] * 12)) == [200] * 12
+        told = Drain(driver, wish).out()["receipt"]
+        assert told["same_host"] and told["source_addresses"] == []
+        assert len(told["connections"]["127.0.0.1"]) > 3, "HAProxy keeps connections of a drained server for later"
+
+        def seen() -> clients.Found:
+            return clients.look(procs.connections(), port, [told], held_by=procs.sockets_of)
+
+        with socket.create_connection(("127.0.0.1", port)):  # an operator's own
+            found = until(lambda: None if (now := seen()).busy else now, "nothing but what was kept, between two health checks")
+        assert found.idle > 3 and found.gateways == {"gw": clients.HERE}
+        before = driver.look().generation
+        gateway.reload()
+        until(lambda: driver.look().generation != before, "the reload has happened")
+        late = [pool.submit(gateway.get, "/slow?2") for _ in range(6)]
+        until(lambda: sum(s.in_flight for s in driver.look().find("a", "api")) > 0, "requests are in flight")
+        for dummy in range(20):
+            assert seen().busy == ("127.0.0.1",)
+        assert [f.result() for f in late] == [200] * 6
+    Drain(driver, wish).back()
+
+
+def test_no_request_reaches_a_drained_server_over_reloads_where_haproxy_reads_states(
+    remembering: Gateway, ansible: t.Callable[..., dict[str, t.Any]]
+) -> None:
+    """Without a watch: what a new process does with its very first request is the state file's doing alone."""
+    driver, state, dice = HAProxy(remembering.socket), remembering.folder / "state", random.Random(7)
+    options = {"socket": remembering.socket, "server": "a", "receipt_dir": str(remembering.folder / "r"), "fence_token": 3}
+    driver.set_weight("api", "a", 20)
+    with Clients(remembering, long=2) as clients:
+        done = ansible("api_drain", **options)
+        assert done["drain"]["reload_safe"] and done["receipt"]["reload_safe"] and done["drain"]["reload_why"] == []
+        served, taken = len(remembering.nodes["a"].served), len(remembering.nodes["b"].served)
+        for dummy in range(12):
+            time.sleep(dice.uniform(0.0, 0.4))
+            before = driver.look().generation
+            remembering.reload()
+            until(lambda before=before: driver.look().generation != before, "the reload has happened")
+            assert states(driver)["api/a"] == states(driver)["ws/a"] == "drain"
+        assert len(remembering.nodes["a"].served) == served, "and not one request came"
+        assert len(remembering.nodes["b"].served) > taken + 100
+        assert not ansible("api_drain", **options)["changed"]
+        assert ansible("api_drain", state="active", **options)["changed"]
+        assert [line.split()[1:4:2] for line in state.read_text().splitlines()[2:]] == [], "nothing is left there"
+        assert {s.label: s.weight for s in driver.look().find("a")} == {"api/a": 20, "ws/a": 1}
+        remembering.reload()
+        until(lambda: len(remembering.nodes["a"].served) > served, "it takes requests again, also after a reload")
+    assert set(states(driver).values()) == {"ready"} and clients.done > 100
+
+
+def test_in_maintenance_a_server_stays_out_over_a_reload_as_well(remembering: Gateway) -> None:
+    driver = HAProxy(remembering.socket)
+    sticky = Wish("a", None, "gw", str(remembering.folder / "receipts"), "val1", "t1", 1, timeout=10.0, mode="maint")
+    assert Drain(driver, sticky).out()["drain"]["reload_safe"]
+    before = driver.look().generation
+    remembering.reload()
+    until(lambda: driver.look().generation != before, "the reload has happened")
+    assert states(driver)["api/a"] == states(driver)["ws/a"] == "maint"
+    Drain(driver, sticky).back()
+    assert set(states(driver).values()) == {"ready"}
+
+
+def test_where_haproxy_reads_no_states_the_lines_for_it_are_told(gateway: Gateway, wish: Wish) -> None:
+    driver = HAProxy(gateway.socket)
+    told = Drain(driver, wish).out()
+    assert told["drain"]["reload_safe"] is told["receipt"]["reload_safe"] is False
+    assert all("load-server-state-from-file global" in words for words in told["drain"]["reload_why"])
+    Drain(driver, wish).back()
+
+
+def test_a_state_file_that_cannot_be_read_costs_the_drain_nothing(remembering: Gateway) -> None:
+    driver, state = HAProxy(remembering.socket), remembering.folder / "state"
+    state.write_text("somebody's notes\n")
+    wish = Wish("a", None, "gw", str(remembering.folder / "receipts"), "val1", "t1", 1, timeout=10.0)
+    told = Drain(driver, wish).out()["drain"]
+    assert told["in_flight"] == 0 and told["reload_safe"] is False and "can't be changed" in told["reload_why"][0]
+    assert state.read_text() == "somebody's notes\n"
+
+
+def test_an_ipv6_server_is_drained_like_any_other(gateway6: Gateway, wish6: Wish) -> None:
+    driver = HAProxy(gateway6.socket)
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        long = [pool.submit(gateway6.get, "/slow?2") for _ in range(4)]
+        until(lambda: sum(s.in_flight for s in driver.look().find("a")) > 0, "requests are in flight")
+        before = driver.look().generation
+        gateway6.reload()
+        until(lambda: driver.look().generation != before, "the reload has happened")
+        result = Drain(driver, wish6).out()
+        assert time.monotonic() >= max(at for at, _ in gateway6.nodes["a"].served)
+        assert result["drain"]["curve"][0][1] > 0, "what the old process serves is seen"
+        assert [f.result() for f in long] == [200] * 4

@@ -20,6 +20,8 @@ import pytest
 from ansible_collections.chainops.validator.plugins.module_utils._core.errors import Refused, Unreachable, WaitTimeout
 from ansible_collections.chainops.validator.plugins.module_utils._gateway.drain import Drain, Wish
 from ansible_collections.chainops.validator.plugins.module_utils._gateway.nginx import Nginx
+from ansible_collections.chainops.validator.plugins.module_utils._host import clients as host_clients
+from ansible_collections.chainops.validator.plugins.module_utils._host import procs
 
 from .conftest import NginxGateway, until
 from .test_haproxy import Clients
@@ -65,7 +67,12 @@ def test_kept_connections_of_the_gateway_are_not_taken_for_requests(nginx: Nginx
         client.request("GET", "/quick")
         assert client.getresponse().read() == b"ok"
     assert sum(s.sessions for s in driver.look().servers) > 0, "nginx keeps connections to its servers"
-    assert Drain(driver, wish).out()["drain"]["in_flight"] == 0
+    done = Drain(driver, wish).out()
+    assert done["drain"]["in_flight"] == 0
+    told = done["receipt"]
+    assert told["same_host"] and told["connections"] == {}, "a reload closes what is kept"
+    found = host_clients.look(procs.connections(), nginx.nodes["a"].port, [told], held_by=procs.sockets_of)
+    assert found.busy == () and found.gateways == {"gw": host_clients.HERE}
     for client in clients:
         client.close()
 

@@ -64,6 +64,7 @@ def validator_upgrade_info(here: Json, p: Json) -> Json:
         "unrecorded": due,
         "status": row,
         "problems": [],
+        "drains": here.get("journals", {}),
     }
 
 
@@ -141,13 +142,22 @@ def rollout_report(here: Json, p: Json) -> Json:
 
 def api_drain(here: Json, p: Json) -> Json:
     out = p["state"] == "drained"
+    if p["driver"] == "journal":
+        server = p["server"]
+        record = {**here.setdefault("journals", {}).get(server, {"before": {}}), "turn_id": p["turn_id"]}
+        record["state"] = "drained" if out else "active"
+        record["before"].update({name: look["before"] for name, look in (p.get("looks") or {}).items()})
+        here["journals"][server] = record
+        return {"changed": True, "receipt": None, "drain": None, "journal": record}
+    here.setdefault("befores", []).append([p["server"], p["state"], p.get("before")])
     here["drains"][p["server"]] = {"state": "drained" if out else "active", "turn_id": p["turn_id"], "server": p["server"]}
     receipt = {"gateway": "gw", "server": p["server"], "state": p["state"], "turn_id": p["turn_id"]}
     return {"changed": True, "receipt": receipt, "drain": {"seconds": 0.1}}
 
 
 def api_drain_info(here: Json, p: Json) -> Json:
-    return {"drains": here["drains"], "problems": []}
+    look = {"before": {"api": {"state": "ready", "weight": 100}}, "known": p.get("server") in here["drains"]}
+    return {"drains": here["drains"], "problems": [], **({"look": look} if p.get("server") else {})}
 
 
 def main() -> None:
@@ -157,6 +167,7 @@ def main() -> None:
     with world() as here:
         host = p.get("instance") or ""
         said = globals()[name](here, p) if not p.get("_ansible_check_mode") or name.endswith("_info") else {}
+        name = f"{name}:journal" if p.get("driver") == "journal" else name
         # What a call may hang or die in comes after what it does.
         fault = here["faults"].pop(f"{name}/{host}", {})
         here["calls"].append([name, host, p.get("state") or "", p.get("_ansible_check_mode", False), said.get("failed", False)])

@@ -44,6 +44,8 @@ def test_killed_between_turn_and_gateway_nobody_is_forgotten_and_nobody_repeated
     rows = {row["host"]: row for row in json.loads((tmp_path / "status.json").read_text())}
     assert code == 0 and {host: row["state"] for host, row in rows.items()} == {"h1": "new", "h2": "drained", "h3": "old"}
     assert rows["h2"]["drained_on"] == ["gw"] and any("not in the manifest" in text for text in rows["h2"]["problems"])
+    before = {"gw": {"api": {"state": "ready", "weight": 100}}}
+    assert fleet.there()["journals"]["h2"] == {"state": "drained", "turn_id": "p7-h2-1", "before": before}
     assert "drained on gw" in said
 
     # The gate is closed meanwhile: the host that was left is seen through all the same, and the fleet holds.
@@ -52,11 +54,15 @@ def test_killed_between_turn_and_gateway_nobody_is_forgotten_and_nobody_repeated
     assert "the fleet stays between: h1, h2 new, h3 old" in said
     assert fleet.drained() == [] and fleet.recorded("h2") == ["upgrade"]
     assert [fleet.lease(host)["released"] for host in fleet.hosts] == [True] * 3
+    # What the host wrote down of its gateways is handed to them, and then called over.
+    assert ["h2", "active", before["gw"]] in fleet.there()["befores"]
+    assert fleet.there()["journals"]["h2"]["state"] == "active"
 
     fleet.change(gate="implementation_approved")
     code, said = fleet.run("upgrade")
     assert code == 0, said
     assert fleet.turns() == ONCE and fleet.drained() == []
+    assert {journal["state"] for journal in fleet.there()["journals"].values()} == {"active"}
     assert [fleet.recorded(host) for host in fleet.hosts] == [["upgrade", "finish"]] * 3
     tokens = [fleet.lease(host)["token"] for host in fleet.hosts]
     assert tokens == [3, 3, 3]

@@ -82,6 +82,27 @@ def test_what_was_not_seen_through() -> None:
     assert found["hosts"] == ["h2", "h3", "h4"] and found["unsure"] == []
 
 
+def journalled(state: str = "drained") -> Json:
+    return {"h1": {"state": state, "turn_id": "t1", "before": {"gw1": {}, "gw2": {}, "gw3": {}}}}
+
+
+def test_a_gateway_that_lost_its_record_does_not_make_a_host_forgotten() -> None:
+    hosts = [{"name": "h1", "look": look(NEW, [turn()], drains=journalled())}]
+    gateways = {"gw1": {"drains": {"h1": {"state": "active"}}}, "gw2": {"drains": {}}, "gw3": None}
+    (row,) = status.rows(hosts, gateways, [NEW])
+    assert (row["state"], row["drained"], row["drained_on"]) == ("drained", True, ["gw2"])
+    assert any("gw2 lost the record" in text and "turn t1" in text for text in row["problems"])
+    assert status.left_over(hosts, gateways)["drained"] == {"h1": ["gw2"]}
+
+
+@pytest.mark.parametrize("drains", [{}, journalled("active")])
+def test_what_is_over_in_a_hosts_journal_is_over(drains: Json) -> None:
+    hosts = [{"name": "h1", "look": look(NEW, [turn()], drains=drains)}]
+    (row,) = status.rows(hosts, {"gw1": {"drains": {}}}, [NEW])
+    assert (row["state"], row["drained"], row["problems"]) == ("new", False, [])
+    assert status.left_over(hosts, {"gw1": {"drains": {}}})["hosts"] == []
+
+
 def entry(kind: str, sha256: str, rollout_id: str = "p7", snapshot: str = "s") -> Json:
     return {"kind": kind, "rollout_id": rollout_id, "release": {"sha256": sha256}, "snapshot_id": snapshot}
 

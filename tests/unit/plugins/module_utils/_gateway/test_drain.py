@@ -20,7 +20,7 @@ from ansible_collections.chainops.validator.plugins.module_utils._core.errors im
     Unreachable,
     WaitTimeout,
 )
-from ansible_collections.chainops.validator.plugins.module_utils._gateway import receipt
+from ansible_collections.chainops.validator.plugins.module_utils._gateway import reach, receipt
 from ansible_collections.chainops.validator.plugins.module_utils._gateway.drain import Drain, Sample, Wish, drained
 from ansible_collections.chainops.validator.plugins.module_utils._gateway.haproxy import HAProxy, parse
 from ansible_collections.chainops.validator.plugins.module_utils._gateway.protocol import Look, Server
@@ -53,6 +53,8 @@ class Gateway:
         self.servers = {s.label: s for s in servers}
         self.left: dict[str, int] | None = left if left is not None else {}
         self.generation, self.age = 1, 1e6
+        self.forgets = ""
+        self.old: dict[int, dict[str, int]] = {}
         self.looks = 0
         self.orders: list[str] = []
         self.events: dict[int, t.Callable[[], None]] = {}
@@ -60,7 +62,7 @@ class Gateway:
     def look(self) -> Look:
         self.looks += 1
         self.events.get(self.looks, lambda: None)()
-        return Look(str(self.generation), self.age, tuple(self.servers.values()), self.left)
+        return Look(str(self.generation), self.age, tuple(self.servers.values()), self.left, old=self.old)
 
     def set_state(self, backend: str, server: str, state: str) -> None:
         self.orders.append(f"{backend}/{server} {state}")
@@ -70,9 +72,15 @@ class Gateway:
         self.orders.append(f"{backend}/{server} weight {weight}")
         self.change(f"{backend}/{server}", weight=weight)
 
-    def end_sessions(self, backend: str, server: str) -> None:
+    def outlasts(self, backend: str, server: str) -> str:
+        return self.forgets
+
+    def end_sessions(self, backend: str, server: str) -> int:
         self.orders.append(f"{backend}/{server} end")
         self.change(f"{backend}/{server}", sessions=0)
+        ended = sum(sum(held.values()) for held in self.old.values())
+        self.left, self.old = {}, {}
+        return ended
 
     def change(self, label: str, **changes: t.Any) -> None:
         self.servers[label] = dataclasses.replace(self.servers[label], **changes)
@@ -323,6 +331,26 @@ def test_long_requests_are_ended_at_their_deadline_and_reported(wish: Wish) -> N
     assert gateway.orders == ["api/a drain", "ws/a drain", "ws/a end"]
 
 
+def leave_behind(gateway: Gateway, count: int) -> None:
+    gateway.left, gateway.old = {server().address: count}, {4711: {server().address: count, "10.9.9.9:1": 5}, 4712: {}}
+
+
+def test_what_a_replaced_process_holds_of_long_requests_is_ended_too_and_named(wish: Wish) -> None:
+    gateway = Gateway(server(), server(name="b"), server("ws", sessions=2), server("ws", "b"))
+    leave_behind(gateway, 3)
+    patient = dataclasses.replace(wish, long_backends=("ws",), long_deadline=1.0)
+    result = Drain(gateway, patient, Ticks()).out()["drain"]
+    assert result["ended"] == {"ws": 10} and result["replaced"] == {"4711": 3} and result["seconds"] >= 1.0
+
+
+def test_a_timeout_names_the_replaced_processes_that_still_hold_something(wish: Wish) -> None:
+    gateway = pair()
+    leave_behind(gateway, 3)
+    with pytest.raises(WaitTimeout, match=r"3 left with a replaced process \(pid 4711\)") as caught:
+        Drain(gateway, wish, Ticks()).out()
+    assert caught.value.fields["replaced"] == {"4711": 3}
+
+
 def test_other_requests_have_no_such_deadline(wish: Wish) -> None:
     gateway = Gateway(server(sessions=1), server(name="b"), server("ws"), server("ws", "b"))
     with pytest.raises(WaitTimeout, match="1 in flight"):
@@ -377,6 +405,40 @@ def test_a_fresh_receipt_keeps_when_the_drain_was(wish: Wish) -> None:
     gateway.change("api/a", state="ready")
     third = Drain(gateway, wish, clock).out()["receipt"]
     assert third["seconds"] != first["seconds"], "a server that was let in meanwhile is drained anew"
+
+
+def test_a_receipt_tells_from_where_the_gateway_comes(wish: Wish, monkeypatch: pytest.MonkeyPatch) -> None:
+    gateway, seen = pair(sessions=1), []
+
+    def look(net: str | None, servers: t.Iterable[str]) -> dict[str, t.Any]:
+        seen.append((net, list(servers)))
+        address = "10.9.0.1" if len(seen) == 1 else "10.9.0.2"
+        return {"source_addresses": [address], "connections": {address: [len(seen)]}, "same_host": False}
+
+    monkeypatch.setattr(reach, "look", look)
+    # The last look before the receipt is after the connections were listed: a request that came in between is not called idle.
+    gateway.events = {6: lambda: gateway.change("api/a", sessions=0), 9: lambda: gateway.change("api/a", sessions=1)}
+    gateway.events[10] = lambda: gateway.change("api/a", sessions=0)
+    told = Drain(gateway, wish, Ticks()).out()["receipt"]
+    assert seen == [(None, ["10.0.0.97:8545"])] * 3
+    assert told["source_addresses"] == ["10.9.0.1", "10.9.0.2"] and told["connections"] == {"10.9.0.2": [3]}
+    assert told["format"] == "chainops.drain/1", "whoever knows only the older fields reads it as before"
+
+
+@pytest.mark.parametrize(
+    ("forgets", "was", "safe"), [("", "ready", True), ("no file", "ready", False), ("no file", "drain", True)]
+)
+def test_whether_a_reload_would_let_it_in_is_said(wish: Wish, forgets: str, was: str, safe: bool) -> None:
+    gateway = Gateway(server(state=was), server(name="b"), server("ws", state=was), server("ws", "b"))
+    gateway.forgets = forgets
+    done = Drain(gateway, wish, Ticks()).out()
+    assert done["drain"]["reload_safe"] is safe is done["receipt"]["reload_safe"]
+    assert done["drain"]["reload_why"] == ([] if safe else ["no file"])
+
+
+def test_where_connections_cannot_be_seen_the_receipt_says_so(wish: Wish) -> None:
+    told = Drain(pair(), wish, Ticks()).out()["receipt"]
+    assert (told["source_addresses"], told["connections"], told["same_host"]) == (None, None, None)
 
 
 def test_several_gateways_can_be_told_before_one_is_waited_for(wish: Wish) -> None:

@@ -1013,7 +1013,7 @@ def patched() -> t.Iterator[None]:
         (release, "running", _told("running")),
         (release, "require_complete", lambda path, sha256: None),
         (procs, "start_ticks", lambda pid: pid),
-        (procs, "established", lambda port: []),
+        (procs, "connections", lambda: []),
         (past, "results", lambda *arguments, **options: []),
         (past, "due", lambda *arguments: []),
         (snapshot.SnapshotSpec, "for_adapter", lambda *arguments: _SPEC),

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import json
 import os
 import signal
@@ -158,6 +159,33 @@ def test_what_is_wrong_beforehand_stops_nothing(world: worlds.World) -> None:
     assert [row["name"] for row in result["steps"]] == ["check"]
     assert "no drain receipt" in upgrade(world, turn_id="t2", require_drain=True)["reason"]
     assert world.node().state().pid == pid
+
+
+def test_a_connection_that_the_gateway_did_not_tell_of_keeps_the_node_running(world: worlds.World) -> None:
+    pid = world.node().state().pid
+    at = {"wall": datetime.datetime.now(datetime.timezone.utc).isoformat()}
+    receipt = {"gateway": "gw1", "driver": "haproxy", "format": "chainops.drain/1", "state": "drained", "instance": "unit1"}
+    receipt = {**receipt, "turn_id": "t1", "fence_token": 1, "checked_at": at, "same_host": False}
+    with socket.create_connection(("127.0.0.1", world.port), source_address=("127.0.0.2", 0)) as link:
+        told = {"127.0.0.2": [link.getsockname()[1]]}
+        result = upgrade(world, drain_receipts=[{**receipt, "source_addresses": ["127.0.0.2"], "connections": {}}])
+        assert result["outcome"] == "put_back" and not result["touched"], why(world, result)
+        assert "still connected" in result["reason"] and "127.0.0.2" in result["reason"]
+        assert world.node().state().pid == pid
+        again = {**receipt, "turn_id": "t2", "source_addresses": ["127.0.0.2"], "connections": told}
+        result = upgrade(world, turn_id="t2", drain_receipts=[again])
+    assert result["outcome"] == "committed", why(world, result)
+    facts = result["steps"][0]["facts"]
+    assert facts["idle_connections"] == 1 and facts["gateways"] == {"gw1": "seen"} and "unconfirmed" not in facts
+
+
+def test_a_gateway_that_is_not_seen_here_is_said_to_be_unconfirmed(world: worlds.World) -> None:
+    at = {"wall": datetime.datetime.now(datetime.timezone.utc).isoformat()}
+    receipt = {"gateway": "gw1", "driver": "haproxy", "format": "chainops.drain/1", "state": "drained", "instance": "unit1"}
+    receipt = {**receipt, "turn_id": "t1", "fence_token": 1, "checked_at": at, "same_host": False}
+    result = upgrade(world, drain_receipts=[{**receipt, "source_addresses": ["192.0.2.7"], "connections": {}}])
+    assert result["outcome"] == "committed", why(world, result)
+    assert "gateway gw1: no connection from 192.0.2.7" in result["steps"][0]["facts"]["unconfirmed"][0]
 
 
 def test_a_stop_that_would_take_longer_than_allowed_does_not_begin(world: worlds.World) -> None:

@@ -149,6 +149,15 @@ def test_a_drain_that_was_not_undone_shows() -> None:
     assert rollout["drains"][0]["restored"] is False
 
 
+def test_a_gateway_that_let_go_first_and_was_waited_for_later_is_one_drain() -> None:
+    one = host()
+    (waited,) = one["drain_done"]["results"]
+    let_go = {"receipt": {**waited["receipt"], "state": "draining"}, "drain": {"seconds": 0.0}}
+    one["drain_done"]["results"] = [{"receipt": None, "drain": None, "journal": {}}, let_go, waited]
+    (drain,) = gather({"v1": one}, seen(), about())["drains"]
+    assert (drain["state"], drain["seconds"], drain["restored"]) == ("drained", 0.5, True)
+
+
 def test_silences_are_listed_with_what_became_of_them() -> None:
     one = {
         "id": "s1",
