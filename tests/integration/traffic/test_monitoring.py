@@ -162,6 +162,4 @@ def test_services_that_are_down_are_never_a_pass(ansible: Ansible, monitoring: M
     assert ansible("alertmanager_silence", **silence)["failed"]
     left = ansible("alertmanager_silence", **silence, best_effort=True)
     assert not left["changed"] and left["silences"][0]["state"].startswith("not removed: "), left
-    assert "ends by itself" in left["warnings"][0]
-    wrong = ansible("alertmanager_silence", **{**silence, "state": "present"}, best_effort=True)
-    assert wrong["failed"] and "at least one matcher" in wrong["msg"], "what can't be meant is no service that is down"
+    assert "ends by itself" in str(left["warnings"])
