@@ -65,6 +65,12 @@ options:
   id:
     description: With O(state=absent), the silence to end.
     type: str
+  best_effort:
+    description:
+      - An Alertmanager that doesn't answer, or refuses, is warned of and listed in RV(silences), and does not fail the task. For
+        the end of a turn, when there is more to put in order than a silence, which ends by itself.
+    type: bool
+    default: false
   timeout:
     description: Seconds for each answer.
     type: float
@@ -86,6 +92,7 @@ EXAMPLES = r"""
     state: absent
     alertmanager_url: http://monitor:9093
     comment: "{{ rollout_turn_id }}"
+    best_effort: true
   delegate_to: localhost
 """
 
@@ -96,7 +103,9 @@ silence_id:
   type: str
   sample: 3b2d0b9c-7a0c-4f2b-8f0e-2f5a2d3c1e4f
 silences:
-  description: The silence in force, or those that were ended, for the report.
+  description: >-
+    The silence in force, or those that were ended, for the report. With O(best_effort), C(state) may begin with C(not removed) or
+    C(not made), and say why.
   returned: success
   type: list
   elements: dict
@@ -110,7 +119,7 @@ silences:
 """
 
 from ansible_collections.chainops.validator.plugins.module_utils._core.clock import CLOCK
-from ansible_collections.chainops.validator.plugins.module_utils._core.errors import InputError
+from ansible_collections.chainops.validator.plugins.module_utils._core.errors import ChainopsError, InputError
 from ansible_collections.chainops.validator.plugins.module_utils._module.base import ArgumentSpec, Change, run
 from ansible_collections.chainops.validator.plugins.module_utils._monitoring import silence
 from ansible_collections.chainops.validator.plugins.module_utils._monitoring.readers import Alertmanager
@@ -159,10 +168,30 @@ def absent(p, api, check_mode):
     return {**Change(before, {}).result(), "silence_id": found[-1]["id"] if found else "", "silences": gone}
 
 
+def not_done(p, why):
+    """What is told of a silence that could not be seen to."""
+    state = f"{'not made' if p['state'] == 'present' else 'not removed'}: {why}"
+    wanted = silence.matchers(p["matchers"]) if p["matchers"] else []
+    return {
+        **Change({}, {}).result(),
+        "silence_id": "",
+        "silences": [listed({"id": p["id"] or "", "matchers": wanted, "comment": p["comment"] or ""}, state)],
+    }
+
+
 def act(module):
     p = module.params
-    api = Alertmanager(p["alertmanager_url"], p["timeout"])
-    return (present if p["state"] == "present" else absent)(p, api, module.check_mode)
+    try:
+        api = Alertmanager(p["alertmanager_url"], p["timeout"])
+        return (present if p["state"] == "present" else absent)(p, api, module.check_mode)
+    except ChainopsError as exc:
+        if not p["best_effort"] or isinstance(exc, InputError):
+            raise
+        ends = "it is not silenced" if p["state"] == "present" else "a silence that is still in force ends by itself"
+        module.warn(
+            f"Alertmanager was not reached for {p['comment'] or p['id']}, and nothing waits for it; {ends}: {exc.message}"
+        )
+        return not_done(p, exc.message)
 
 
 def main():
@@ -184,6 +213,7 @@ def main():
         created_by={"type": "str", "default": "chainops.validator"},
         comment={"type": "str"},
         id={"type": "str"},
+        best_effort={"type": "bool", "default": False},
         timeout={"type": "float", "default": 10},
     )
     run(spec.module(required_if=[("state", "present", ["comment"]), ("state", "absent", ["comment", "id"], True)]), act)

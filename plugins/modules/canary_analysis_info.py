@@ -20,7 +20,8 @@ description:
     sets them back), samples that look back to before the watch began, and an exporter that tells another height than its node.
   - A metric's check is a sequential signed-rank test, which holds at every look. A canary that is just as bad as is allowed fails
     with a probability of at most 2 %, and passes with one of at most 5 %; six samples that agree are the fewest for a pass. A
-    trend that would leave what is allowed within O(checks[].horizon) fails as well. Methods, sources and error rates of 10,000
+    trend that would leave what is allowed within O(checks[].horizon) fails as well; one that only seems to is inconclusive, so
+    give it the time to show (O(extend)). Methods, sources and error rates of
     simulated rollouts are in the README of the role C(verify).
 extends_documentation_fragment:
   - chainops.validator.attributes
@@ -77,6 +78,16 @@ options:
           Seconds within which a trend, going on, must not leave what is allowed. V(0) doesn't look for trends.
         type: float
         default: 3600
+      unclear:
+        description:
+          - What a comparison comes to that is too close to tell after O(soak).
+          - With V(pass), a canary that seems to be within what is allowed, with no trend to be seen, passes without a proof, and
+            the reason says so. One that seems to be outside is watched for up to O(extend) seconds more, as with
+            V(inconclusive). No data is inconclusive either way.
+          - For networks that one rehearses on. The error rates that are told for passing hold for V(inconclusive) alone.
+        type: str
+        choices: [inconclusive, pass]
+        default: inconclusive
   soak:
     description: Seconds to watch. With V(0) the verdict is about the last O(window) seconds, at once.
     type: float
@@ -338,6 +349,7 @@ CHECK = {
     "tolerance": {"type": "float", "default": 0.2},
     "floor": NUMBER,
     "horizon": {"type": "float", "default": 3600},
+    "unclear": {"type": "str", "choices": ["inconclusive", "pass"], "default": "inconclusive"},
 }
 BUDGET = {
     "name": {"type": "str", "required": True},

@@ -9,7 +9,8 @@
 Each rollout is a canary beside three hosts that are not upgraded, watched for 240 s (48 samples, 4 looks) and for up to
 240 s more while it is unclear, after ten minutes of past. Five metrics, as unfriendly as real ones: hosts that always differed,
 neighbours in time that hang together, heavy tails, shocks that hit everybody; and blocks, of which anybody may miss one now and
-then. Prints, for each kind of canary, how often it passed, failed and stayed inconclusive, with 95 % intervals (Wilson 1927).
+then. Prints, for each kind of canary, how often it passed, failed and stayed inconclusive, with 95 % intervals (Wilson 1927), and
+how often that took more than 240 s.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from ansible_collections.chainops.validator.plugins.module_utils._monitoring imp
 from ansible_collections.chainops.validator.plugins.module_utils._monitoring.canary import Check, Evidence
 
 STEP, SOAK, LOOKS, PAST, BLOCKS_A_SAMPLE = 5.0, 48, 4, 120, 2
+LONGER = "longer"
 HOSTS = ("canary", "b1", "b2", "b3")
 CHECKS = {
     "latency": Check("latency", "", "lower", 0.25, 0.005),
@@ -49,6 +51,7 @@ class Kind:
     everybody: float = 1.0  # what happens to all hosts' latency during the watch
     blind: str = ""
     may_pass: float = 0.0  # for the small study: what is hard to see in so short a watch may now and then pass
+    may_stop: float = 0.1  # and what is good be stopped, or held up
 
 
 def after(n: int, start: int, factor: float) -> float:
@@ -64,6 +67,19 @@ KINDS = (
         "memory",
         lambda v, n, r: v * (1 - 0.08 * math.exp(-n / 3)),
     ),
+    Kind(
+        "warms up for minutes: memory from 92 %, of what is missing a third each minute later",
+        True,
+        "memory",
+        lambda v, n, r: v * (1 - 0.08 * math.exp(-n * STEP / 60)),
+    ),
+    Kind(
+        "warms up all the time: memory from 92 %, of what is missing a third each two minutes later",
+        True,
+        "memory",
+        lambda v, n, r: v * (1 - 0.08 * math.exp(-n * STEP / 120)),
+        may_stop=0.3,
+    ),
     Kind("a little worse, well within bounds: latency +5 %", True, "latency", lambda v, n, r: v * 1.05),
     Kind("just as bad as allowed: latency +25 %", False, "latency", lambda v, n, r: v * 1.25, may_pass=0.1),
     Kind("latency +50 %", False, "latency", lambda v, n, r: v * 1.5),
@@ -72,7 +88,7 @@ KINDS = (
     Kind("two errors a second", False, "errors", lambda v, n, r: v + 2.0),
     Kind("a third of its peers gone", False, "peers", lambda v, n, r: v * 0.67),
     Kind("loses a peer every 30 s", False, "peers", lambda v, n, r: v - n // 6),
-    Kind("leaks 2 % of its memory a minute", False, "memory", lambda v, n, r: v * (1 + 0.02 * n * STEP / 60), may_pass=0.6),
+    Kind("leaks 2 % of its memory a minute", False, "memory", lambda v, n, r: v * (1 + 0.02 * n * STEP / 60), may_pass=0.1),
     Kind("a fifth fewer blocks", False, "blocks", lambda v, n, r: v * 0.8),
     Kind("does not sign 8 % of the blocks", False, miss=0.08),
     Kind("no data of the canary", False, blind="canary"),
@@ -109,8 +125,8 @@ class World:
         return found
 
 
-def rollout(kind: Kind, rng: random.Random) -> str:
-    """The verdict on one simulated canary."""
+def rollout(kind: Kind, rng: random.Random) -> tuple[str, int]:
+    """The verdict on one simulated canary, and after how many looks."""
     world = World(rng)
     past = [world.sample() for _n in range(PAST)]
     watched: list[dict[str, dict[str, float]]] = []
@@ -132,7 +148,7 @@ def rollout(kind: Kind, rng: random.Random) -> str:
         said = canary.verdict(outcomes)
         if said == canary.FAIL or (final and said == canary.PASS):
             break
-    return said
+    return said, look
 
 
 def _evidence(
@@ -154,11 +170,13 @@ def _evidence(
 
 
 def rates(kind: Kind, runs: int, seed: int) -> dict[str, float]:
-    """Shares of verdicts. The same seed gives the same."""
+    """Shares of verdicts, and of those that came after more looks than planned. The same seed gives the same."""
     rng = random.Random(f"{seed} {kind.name}")
-    said = {canary.PASS: 0, canary.FAIL: 0, canary.INCONCLUSIVE: 0}
+    said = {canary.PASS: 0, canary.FAIL: 0, canary.INCONCLUSIVE: 0, LONGER: 0}
     for _run in range(runs):
-        said[rollout(kind, rng)] += 1
+        verdict, looks = rollout(kind, rng)
+        said[verdict] += 1
+        said[LONGER] += looks > LOOKS
     return {verdict: count / runs for verdict, count in said.items()}
 
 
@@ -183,13 +201,13 @@ def main() -> int:
     with concurrent.futures.ProcessPoolExecutor(arguments.processes) as pool:
         found = list(pool.map(rates_of, range(len(KINDS)), [runs] * len(KINDS), [arguments.seed] * len(KINDS)))
     print(f"{runs * len(KINDS)} rollouts, {runs} of each kind, seed {arguments.seed}\n")
-    print("| canary | wrong verdict | 95 % interval | pass | fail | inconclusive |\n|---|---|---|---|---|---|")
+    print("| canary | wrong verdict | 95 % interval | pass | fail | inconclusive | longer |\n|---|---|---|---|---|---|---|")
     for kind, share in zip(KINDS, found):
         # A good canary must not fail; a bad one, or one that nobody can see, must not pass.
         wrong = share[canary.FAIL if kind.good else canary.PASS]
         low, high = wilson(wrong, runs)
         what = "false abort" if kind.good else "false promote"
-        shares = " | ".join(f"{100 * share[v]:.1f} %" for v in (canary.PASS, canary.FAIL, canary.INCONCLUSIVE))
+        shares = " | ".join(f"{100 * share[v]:.1f} %" for v in (canary.PASS, canary.FAIL, canary.INCONCLUSIVE, LONGER))
         print(f"| {kind.name} | {what} {100 * wrong:.2f} % | {100 * low:.2f} to {100 * high:.2f} % | {shares} |")
     return 0
 

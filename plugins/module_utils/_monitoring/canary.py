@@ -34,7 +34,9 @@ PASS, FAIL, INCONCLUSIVE, NOT_APPLICABLE = "pass", "fail", "inconclusive", "not_
 LOWER, HIGHER, SAME = "lower", "higher", "same"
 MIN_SAMPLES = 5
 #: How likely a canary that is exactly as bad as allowed may fail, or pass; and one without any trend may show one.
-ALPHA_FAIL, ALPHA_PASS, ALPHA_TREND = 0.02, 0.05, 0.002
+ALPHA_FAIL, ALPHA_PASS, ALPHA_TREND = 0.02, 0.05, 0.0005
+#: How likely a canary without any trend may be watched for longer because there seems to be one.
+ALPHA_DOUBT = 0.05
 
 Points = t.Sequence[t.Tuple[float, float]]
 
@@ -47,6 +49,8 @@ class Check:
     ``look_back``: seconds that each sample is made of (``rate(x[30s])``: 30). Neighbours that share data count as one, and
     samples that reach back to before ``Evidence.start`` count as none.
     ``detect``: it can only fail. For what nobody asked to be proven good.
+    ``unclear``: "pass" goes on, after the planned watch, without a proof that the canary is within what is allowed, as long as it
+    seems to be. What seems to be outside, gets worse, or isn't known, is no pass either way.
     """
 
     name: str
@@ -57,6 +61,7 @@ class Check:
     horizon: float = 3600.0
     look_back: float = 0.0
     detect: bool = False
+    unclear: str = INCONCLUSIVE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -304,8 +309,8 @@ def _one(
     )
     need_worse, need_fine = math.log(spent * tails / ALPHA_FAIL), math.log(spent / ALPHA_PASS)
     estimate = statistics.median(d - off for d in seen.differences)
-    steep = _trend(check, seen, sides, canaries * max(looks, 1), allowed)
-    failed = worse >= need_worse or bool(steep[0])
+    trend = _trend(check, seen, sides, max(looks, 1), canaries, allowed)
+    failed = worse >= need_worse or bool(trend.fails)
     low, high = -math.inf, math.inf
     said = f"shift {estimate:+.4g}, allowed {allowed:.4g}, {check.direction} is better"
     if final or failed:
@@ -325,16 +330,20 @@ def _one(
         samples=seen.samples,
         p_worse=min(1.0, math.exp(-worse) * spent * tails),
         p_fine=min(1.0, math.exp(-fine) * spent),
-        per_hour=steep[1],
+        per_hour=trend.per_hour,
     )
     if failed:
-        return outcome(FAIL, "; ".join(filter(None, (said, steep[0]))))
+        return outcome(FAIL, "; ".join(filter(None, (said, trend.fails))))
     bad = max(side * estimate for side in sides)
     more = _more(allowed - bad, need_worse if bad > allowed else need_fine, seen)
     if not final:
         return outcome(INCONCLUSIVE, f"still watching: {said}", seconds_more=more)
     if fine >= need_fine:
+        if trend.doubt:
+            return outcome(INCONCLUSIVE, f"{said}; {trend.doubt}", seconds_more=round(seen.apart * len(seen.differences) / 2, 1))
         return outcome(PASS, said)
+    if check.unclear == PASS and bad <= allowed and not trend.doubt:
+        return outcome(PASS, f"not proven, but nothing speaks against it: {said}")
     needs = None if more is None else seen.samples[0] + math.ceil(more / evidence.step)
     longer = "watching longer would hardly settle it" if more is None else f"about {more:.0f} s more would settle it"
     return outcome(INCONCLUSIVE, f"too close to tell: {said}; {longer}", needs=needs, seconds_more=more)
@@ -360,31 +369,55 @@ def _more(room: float, need: float, seen: _Compared) -> float | None:
     return round(max(1, math.ceil(wanted) - have) * seen.apart, 1) if wanted <= 200 * have else None
 
 
-def _trend(check: Check, seen: _Compared, sides: t.Sequence[int], looks: int, allowed: float) -> tuple[str, float | None]:
-    """(why it fails, change an hour). Only the last two thirds count, so that warming up after a start is no trend."""
+@dataclasses.dataclass(frozen=True)
+class _Trend:
+    """``fails``, ``doubt``: what is said of it, or nothing."""
+
+    per_hour: float | None = None
+    fails: str = ""
+    doubt: str = ""
+
+
+def _trend(check: Check, seen: _Compared, sides: t.Sequence[int], looks: int, canaries: int, allowed: float) -> _Trend:
+    """Does it lead out of what is allowed? Only the last two thirds count, so that warming up after a start is no trend.
+
+    It fails when that is sure, began in the earlier half, and is still to be seen in the later one alone, as warming up slowly
+    ebbs. What only seems so is doubted.
+    """
     if check.horizon <= 0 or len(seen.trending) < MIN_SAMPLES + 3:
-        return "", None
+        return _Trend()
     step = seen.apart / seen.length
-    tail = sequential.quantile(ALPHA_TREND / looks / len(sides))
-    low, estimate, high = sequential.slope(seen.trending, tail)
+    sure = sequential.quantile(ALPHA_TREND / canaries / looks / len(sides))
+    unsure = sequential.quantile(ALPHA_DOUBT / canaries / len(sides))
+    estimate = sequential.slope(seen.trending, 0.0)[1]
+    per_hour = estimate / step * 3600
+    worse = f"worse by {abs(per_hour):.4g} an hour"
+    middle = len(seen.trending) // 2
+    earlier, later = seen.trending[:middle], seen.trending[middle:]
+    for side in sides:
+        least = _least(seen, seen.trending, side, sure) / step
+        still = min(least, _least(seen, later, side, unsure) / step)
+        began = side * sequential.slope(earlier, 0.0)[1] > 0
+        if still > 0 and still * check.horizon > allowed and began:
+            leaves = f"if that goes on, what is allowed is left in {allowed / least:.0f} s at the latest"
+            return _Trend(per_hour, fails=f"it gets {worse}; {leaves}, looked ahead {check.horizon:.0f} s")
+    for side in sides:
+        least = _least(seen, seen.trending, side, unsure) / step
+        if least > 0 and least * check.horizon > allowed:
+            return _Trend(
+                per_hour, doubt=f"it seems to get {worse}, which would leave what is allowed within {check.horizon:.0f} s"
+            )
+    return _Trend(per_hour)
+
+
+def _least(seen: _Compared, samples: t.Sequence[float], side: int, z: float) -> float:
+    """The least change a sample towards ``side`` that ``samples`` speak for, as sure as ``z`` says."""
+    low, estimate, high = sequential.slope(samples, z)
     if seen.length > 1:
         # Ranks know too little of samples that hang together; how far these wander without any change is known.
-        half = tail * seen.noise * math.sqrt(12 * seen.length / len(seen.trending) ** 3)
+        half = z * seen.noise * math.sqrt(12 * seen.length / len(samples) ** 3)
         low, high = estimate - half, estimate + half
-    per_hour = estimate / step * 3600
-    # What goes on goes on in both halves.
-    middle = len(seen.trending) // 2
-    halves = [sequential.slope(half, 0.0)[1] for half in (seen.trending[:middle], seen.trending[middle:])]
-    for side in sides:
-        least = max(side * (low if side > 0 else high), 0.0) / step
-        if least * check.horizon > allowed and least > 0 and all(side * one > 0 for one in halves):
-            leaves = allowed / least
-            return (
-                f"it gets worse by {abs(per_hour):.4g} an hour; if that goes on, what is allowed is left in {leaves:.0f} s "
-                f"at the latest, looked ahead {check.horizon:.0f} s",
-                per_hour,
-            )
-    return "", per_hour
+    return side * (low if side > 0 else high)
 
 
 def missed(

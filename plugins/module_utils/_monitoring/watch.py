@@ -286,12 +286,12 @@ def watch(
         tips.read()
     looks: list[dict[str, t.Any]] = []
     count = max(plan.looks, 1) if plan.soak else 1
-    more = int(plan.extend * count / plan.soak) if plan.soak else 0
+    more = math.ceil(plan.extend * count / plan.soak - 1e-9) if plan.soak else 0
     outcomes: list[Outcome] = []
     number = 0
     while True:
         number += 1
-        target = opened + plan.soak * number / count
+        target = opened + min(plan.soak * number / count, plan.soak + plan.extend)
         # Reading slow nodes takes long; they must be asked often enough all the same, or nobody would see that they are slow.
         least = PROBES * number // count if probes is not None and plan.soak else 0
         while (left := target - clock.monotonic()) > 0 or (probes is not None and len(probes.moments) < least):

@@ -9,81 +9,15 @@ and is started again for each test with another way to misbehave.
 
 from __future__ import annotations
 
-import pathlib
-import subprocess
-import sys
 import typing as t
-import urllib.request
 
 import pytest
 
-from .conftest import free_port, program, until
-
-ROOT = pathlib.Path(__file__).resolve().parents[3]
-sys.path[:0] = [str(ROOT / "roles" / "devnet" / "files"), str(ROOT / "tests" / "unit" / "refnode")]
-
-import refnode_support as refnodes
+from .nodes import Fleet, refnodes
 
 Ansible = t.Callable[..., t.Dict[str, t.Any]]
 OTHERS = ["val2", "val3", "val4"]
-RULES = ROOT / "roles" / "verify" / "files" / "rollout.rules.yml"
 MEMORY = {"name": "memory", "query": "process_resident_memory_bytes", "tolerance": 0.3, "floor": 2e7}
-CONFIG = """
-global: {{scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}}
-rule_files: [{rules}]
-scrape_configs:
-  - job_name: xai-node
-    static_configs:
-{targets}
-"""
-
-
-class Fleet:
-    def __init__(self, folder: pathlib.Path) -> None:
-        self.net = refnodes.Net(folder / "net", validators=4)
-        self.release = refnodes.release(folder / "release", "1.0.0", 1)
-        for number in range(4):
-            self.start(number)
-        self.net.at(3)
-        self.url = f"http://127.0.0.1:{(port := free_port())}"
-        targets = "\n".join(
-            f'      - {{targets: ["127.0.0.1:{node.port}"], labels: {{instance: "val{node.number}"}}}}' for node in self.net.nodes
-        )
-        (folder / "prometheus.yml").write_text(CONFIG.format(rules=RULES, targets=targets))
-        self.log = (folder / "prometheus.log").open("wb")
-        self.prometheus = subprocess.Popen(
-            [
-                program("prometheus"),
-                f"--config.file={folder}/prometheus.yml",
-                f"--storage.tsdb.path={folder}/tsdb",
-                f"--web.listen-address=127.0.0.1:{port}",
-            ],
-            stdout=self.log,
-            stderr=subprocess.STDOUT,
-        )
-        until(lambda: urllib.request.urlopen(f"{self.url}/-/ready", timeout=2).status == 200, "Prometheus is ready", 60)
-
-    def start(self, number: int, misbehave: str = "") -> None:
-        node = self.net.nodes[number]
-        if node.popen is not None and node.popen.poll() is None:
-            node.stop()
-        node.start(self.release, REFNODE_BLOCK_INTERVAL="1.0", REFNODE_MISBEHAVE=misbehave)
-
-    def nodes(self) -> list[dict[str, str]]:
-        return [
-            {"name": f"val{node.number}", "api_url": node.url, "address": identity["address"]}
-            for node, identity in zip(self.net.nodes, self.net.members.identities)
-        ]
-
-    def close(self) -> None:
-        self.prometheus.terminate()
-        try:
-            self.prometheus.wait(20)
-        except subprocess.TimeoutExpired:
-            self.prometheus.kill()
-            self.prometheus.wait()
-        self.log.close()
-        self.net.__exit__()
 
 
 @pytest.fixture(scope="module")

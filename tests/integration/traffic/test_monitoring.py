@@ -158,3 +158,8 @@ def test_services_that_are_down_are_never_a_pass(ansible: Ansible, monitoring: M
         checks=[{"name": "c", "query": "up"}],
     )  # fmt: skip
     assert canary["verdict"] == "inconclusive" and "no answer" in canary["reasons"][0]
+    silence = {"alertmanager_url": monitoring.alertmanager_url, "comment": "turn-9", "state": "absent"}
+    assert ansible("alertmanager_silence", **silence)["failed"]
+    left = ansible("alertmanager_silence", **silence, best_effort=True)
+    assert not left["changed"] and left["silences"][0]["state"].startswith("not removed: "), left
+    assert "ends by itself" in str(left["warnings"])

@@ -4,7 +4,8 @@
 """Stands in for the modules that need a node, a gateway or a chain, while playbooks, roles, lock and manifest are the real ones.
 
 WANT_JSON: Ansible hands over the options in a file. The world is one JSON file that a flock guards; every call is written down
-in it. ``faults`` in it say what goes wrong: ``{"<module>/<host>": {"kill": pid} | {"wait": path} | {"gate": stage}}``, each once.
+in it. ``faults`` in it say what goes wrong, each once:
+``{"<module>/<host>": {"kill": pid} | {"wait": path} | {"gate": stage} | {"answer": result}}``.
 """
 
 from __future__ import annotations
@@ -172,6 +173,7 @@ def main() -> None:
         fault = here["faults"].pop(f"{name}/{host}", {})
         here["calls"].append([name, host, p.get("state") or "", p.get("_ansible_check_mode", False), said.get("failed", False)])
         here["gate"] = fault.get("gate", here["gate"])
+        said = {**said, **fault.get("answer", {})}
     if "kill" in fault:
         os.kill(int((WORLD.parent / "controller").read_text(encoding="ascii")), signal.SIGKILL)
     if "wait" in fault:

@@ -18,6 +18,7 @@ import yaml
 pytest.importorskip("ansible.cli")
 
 from ansible_collections.chainops.validator.plugins.module_utils._contract import contract
+from ansible_collections.chainops.validator.tests.unit.playbooks.fleet_of_files import Fleet
 from ansible_collections.chainops.validator.tests.unit.plugins.module_utils._contract.test_contract import HASH, Node, node
 
 __all__ = ["node"]
@@ -126,3 +127,23 @@ def test_a_record_that_can_not_be_read_is_no_record_that_isnt_there(node: Node, 
 
 def kept_files(folder: pathlib.Path) -> list[str]:
     return [path.parents[2].name for path in folder.glob("*/v/evidence/witness-*") if path.is_file()]
+
+
+def test_the_fleet_is_verified_against_what_its_hosts_keep_and_says_when_there_is_nothing(
+    node: Node, tmp_path: pathlib.Path
+) -> None:
+    fleet = Fleet(tmp_path, 1)
+    api = {"rollout_gateway_url": node.url, "rollout_contract_options": {"generated": 0, "parameters": {"txid": HASH}}}
+    code, said = fleet.run("verify", **api)
+    assert code == 0 and "No host keeps a record of how it answered before rollout p7" in " ".join(said.split()), said
+    code, said = fleet.run("upgrade", **api)
+    assert code == 0, said
+    code, said = fleet.run("verify", **api)
+    assert code == 0 and "compared with how it answered before rollout p7, as h1 keep it" in " ".join(said.split()), said
+    node.twist = lambda path, status, body: (status, {**body, "uptime": None}) if path == "/health" else (status, body)
+    code, said = fleet.run("verify", **api)
+    assert code != 0 and "$.uptime can be null now" in said
+    (record,) = tmp_path.glob("state/h1/evidence/witness-*")
+    record.write_text("")
+    code, said = fleet.run("verify", **api)
+    assert code != 0 and "needs the witness" in said, "a record that was lost is not one that never was"

@@ -374,6 +374,7 @@ def test_a_validator_without_record_does_not_sign_what_it_may_have_signed(net, o
         ({"refuse_health": True}, lambda n, net: n.call("GET", "/health")[0] == 503),
         ({"no_metrics": True}, lambda n, net: n.call("GET", "/metrics")[0] == 404),
         ({"slow": 700}, lambda n, net: _seconds(lambda: n.get("/stats")) > 0.6),
+        ({"errors": 50}, lambda n, net: [n.call("GET", "/stats")[0] for _request in range(4)] == [200, 500] * 2),
         ({"fork": True}, lambda n, net: _forked(n, net)),
         ({"stall_at": 12}, lambda n, net: _stalls(n, net, 12)),
         ({"slow_stop": 2}, lambda n, net: n.stop() > 1.9),

@@ -61,6 +61,7 @@ class Api:
         self.node = node
         self.access = Access()
         self.metrics = metrics.Metrics()
+        self._due = 0.0  # of wrong answers
         self.face = misbehave.Face(node.ways, node.chain.height)
         self.test_endpoints = os.environ.get("REFNODE_TEST_ENDPOINTS") == "1"
         self.feature_override: bool | None = None
@@ -174,6 +175,8 @@ class Api:
             return template, refused
         if not template.startswith("/p2p/"):
             await self._dawdle(request)
+            if self._goes_wrong(template):
+                return template, failure("Internal server error", "internal_error", 500)
         try:
             found = handler(request, **arguments)
             return template, (await found) if asyncio.iscoroutine(found) else found
@@ -187,6 +190,15 @@ class Api:
             wait += _integer(request, "delay_ms", 0, 0, 30_000) / 1000
         if wait:
             await asyncio.sleep(wait)
+
+    def _goes_wrong(self, template: str) -> bool:
+        """Every so many requests of clients, evenly: by misbehaviour."""
+        if not self.node.ways.errors or template in ("/health", "/metrics", "/openapi.json") or template.startswith("/admin/"):
+            return False
+        self._due += self.node.ways.errors / 100
+        wrong = self._due >= 1
+        self._due -= wrong
+        return wrong
 
     def _body(self, request: Request) -> dict[str, t.Any]:
         try:

@@ -25,6 +25,7 @@ SWITCHES: dict[str, type] = {
     "fork": bool,
     "leak": float,
     "slow": float,
+    "errors": float,
     "lie_governance": str,
     "slow_stop": float,
     "die_at_start": bool,
@@ -34,6 +35,7 @@ SWITCHES: dict[str, type] = {
 DEFAULTS: dict[str, t.Any] = {
     "leak": 4.0,
     "slow": 500.0,
+    "errors": 20.0,
     "lie_governance": "flip",
     "slow_stop": 30.0,
     "break_contract": "rename",
@@ -55,6 +57,7 @@ class Misbehaviour:
     fork: bool = False  # serves other hashes from its first own height on, and neither proposes nor votes
     leak: float = 0.0  # MiB of memory lost a second
     slow: float = 0.0  # milliseconds added to each API answer
+    errors: float = 0.0  # percent of API answers that are a 500; not those about itself
     lie_governance: str = ""  # flip: votes turned round; omit: "no" votes left out; rehash: flipped, with hashes to match
     slow_stop: float = 0.0  # seconds a stop takes longer
     die_at_start: bool = False  # exits 1 before it opens anything

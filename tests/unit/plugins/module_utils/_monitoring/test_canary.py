@@ -324,6 +324,48 @@ def test_slow_poison_is_a_trend_and_warming_up_is_not(direction: str) -> None:
     assert verdict(check, better).verdict == ("fail" if direction == "same" else "pass")
 
 
+@pytest.mark.parametrize("direction", ["lower", "higher", "same"])
+def test_what_only_seems_to_get_worse_is_watched_for_longer(direction: str) -> None:
+    sign = {"lower": 1, "higher": -1, "same": 1}[direction]
+    check = Check("memory", "q", direction, tolerance=0.2)
+    rng = random.Random(2)
+    base = [noisy(rng, 100, 200, 0.5) for _host in range(4)]
+
+    def leaking(samples: int) -> Outcome:
+        return verdict(
+            check, evidence([v + sign * 0.1 * i for i, v in enumerate(base[0][:samples])], *[b[:samples] for b in base[1:]])
+        )
+
+    doubt = leaking(24)
+    assert doubt.verdict == "inconclusive" and "seems to get worse" in doubt.reason and doubt.seconds_more, doubt
+    assert leaking(72).verdict == "fail"
+    ebbing = [v - sign * 8 * math.exp(-i / 24) for i, v in enumerate(base[0])]
+    assert {verdict(check, evidence(ebbing[:n], *[b[:n] for b in base[1:]])).verdict for n in range(48, 121, 6)} <= {
+        "pass",
+        "inconclusive",
+    }
+    assert verdict(check, evidence(ebbing, *base[1:])).verdict == "pass"
+
+
+def test_on_a_network_to_rehearse_on_what_seems_well_goes_on_and_what_does_not_seem_so_does_not() -> None:
+    strict = Check("c", "q", floor=1.0, tolerance=0.0, horizon=300.0)
+    lenient = dataclasses.replace(strict, unclear="pass")
+    rng = random.Random(3)
+    few = noisy(rng, 10, 6, 2.0), noisy(rng, 10, 6, 2.0)
+    assert verdict(strict, evidence(*few)).verdict == "inconclusive"
+    well = verdict(lenient, evidence(*few))
+    assert well.verdict == "pass" and well.reason.startswith("not proven, but nothing speaks against it")
+    assert verdict(lenient, evidence(*few), final=False).verdict == "inconclusive", "not before it was watched"
+    worse = [value + 2.5 for value in few[0]]
+    assert verdict(lenient, evidence(worse, few[1])).verdict == "inconclusive"
+    assert verdict(lenient, evidence([9.0] * 12, [3.0] * 12)).verdict == "fail"
+    assert verdict(lenient, evidence([3.0] * 4, [3.0] * 4)).verdict == "inconclusive", "nothing known is nothing that seems well"
+    slowly = [10 + 0.06 * i for i in range(24)]
+    assert verdict(lenient, evidence(slowly, *[noisy(rng, 10, 24, 0.1) for _host in range(3)])).verdict == "inconclusive", (
+        "a trend speaks against it"
+    )
+
+
 def test_what_nobody_asked_for_can_only_fail() -> None:
     check = Check("c", "q", detect=True)
     assert verdict(check, evidence([3.0] * 4, [3.0] * 4)).verdict == "not_applicable"
@@ -409,11 +451,11 @@ def test_a_soak_tells_how_it_goes_in_words() -> None:
     ]
 
 
-def probing(**spoilt: t.Any) -> dict[str, t.Any]:
+def probing(extend: float = 40, **spoilt: t.Any) -> dict[str, t.Any]:
     clock = Ticks()
     nodes = {"val1": Node(clock, **spoilt), "val2": Node(clock), "val3": Node(clock)}
     clients: t.Any = nodes
-    plan = watch.Plan(("val1",), ("val2", "val3"), (), {}, soak=40, extend=40, looks=4)
+    plan = watch.Plan(("val1",), ("val2", "val3"), (), {}, soak=40, extend=extend, looks=4)
     tips = watch.Tips({"val1": clients["val1"]}, {h: clients[h] for h in ("val2", "val3")})
     return watch.watch(plan, None, None, tips, clock, probes=watch.Probes(clients, 1.0, clock))
 
@@ -444,6 +486,8 @@ def test_a_node_so_slow_that_looking_takes_all_the_time_is_seen_to_be_slow() -> 
 def test_an_unclear_soak_goes_on_and_says_when_it_gives_up() -> None:
     down = probing(down=True)
     assert down["verdict"] == "inconclusive" and down["seconds"] == pytest.approx(80, abs=3) and len(down["looks"]) == 8
+    short = probing(extend=3, down=True)
+    assert short["seconds"] == pytest.approx(43, abs=3) and len(short["looks"]) == 5, "less than from look to look is not nothing"
 
 
 class Metrics:
