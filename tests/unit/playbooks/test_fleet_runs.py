@@ -68,17 +68,19 @@ def test_killed_between_turn_and_gateway_nobody_is_forgotten_and_nobody_repeated
     assert tokens == [3, 3, 3]
 
 
-def test_a_controller_that_sleeps_through_a_break_can_do_nothing_more(tmp_path: pathlib.Path) -> None:
+@pytest.mark.parametrize(("asleep", "done"), [("state_snapshot/h2", "old"), ("validator_upgrade/h2", "new")])
+def test_a_controller_that_sleeps_through_a_break_can_do_nothing_more(tmp_path: pathlib.Path, asleep: str, done: str) -> None:
+    """Before the last turn, and after it, when there is something left to be seen through before the rollout goes on."""
     fleet = Fleet(tmp_path, 2)
     go = tmp_path / "go"
-    fleet.change(faults={"state_snapshot/h2": {"wait": str(go)}})
+    fleet.change(faults={asleep: {"wait": str(go)}})
     first = fleet.start("upgrade", log="first")
     until((tmp_path / "waiting").exists, first)
     os.kill(first.pid, signal.SIGSTOP)
     try:
         code, said = fleet.run("upgrade", log="second")
         assert code != 0 and "rollout p7 is held by" in said and f"pid {first.pid} since" in said
-        assert "rollout_break_token=1" in said and fleet.releases() == {"h1": "new", "h2": "old"}
+        assert "rollout_break_token=1" in said and fleet.releases() == {"h1": "new", "h2": done}
         code, said = fleet.run("upgrade", log="third", rollout_break_token=1)
         assert code == 0, said
         assert "BROKEN: rollout p7 is held by" in said
