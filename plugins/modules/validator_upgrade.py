@@ -154,7 +154,8 @@ options:
     description:
       - Whether the host's own sockets must agree with O(drain_receipts). A gateway's receipt names the addresses that it comes
         from and the connections that were open there while nothing was in flight (kept ones, and those of other programs on the
-        gateway's host); any other connection from these addresses must be gone within ten seconds.
+        gateway's host); any other connection from these addresses on which something came in last must be gone within ten
+        seconds.
       - Of a gateway on the validator's own host the connections of its program count, not those of its address, which everybody
         there has.
       - Where no connection from these addresses is seen (addresses may be translated on the way), or a receipt names none, the

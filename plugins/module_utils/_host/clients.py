@@ -4,7 +4,8 @@
 """Who is still connected to a node that its gateways call empty, as the node's own host sees it. Pure.
 
 A gateway's receipt tells from which addresses it comes, and which of its host's connections carried no request when it was empty.
-Any other connection from there is a request: a reload may have let one in after the gateway's last look.
+Any other connection from there is a request, which a reload may have let in after the gateway's last look; unless what went over
+it last was sent from here, as to a scraper on the gateway's host that has connected anew.
 """
 
 from __future__ import annotations
@@ -45,8 +46,12 @@ def look(
     receipts: t.Sequence[Receipt],
     listed: t.Iterable[str] = (),
     held_by: t.Callable[[str], set[str]] = lambda program: set(),
+    at_rest: t.Collection[tuple[str, int]] = (),
 ) -> Found:
-    """``listed``: the operator's addresses, whose every connection counts. ``held_by``: inodes of a program's sockets."""
+    """``listed``: the operator's addresses, whose every connection counts. ``held_by``: inodes of a program's sockets.
+
+    ``at_rest``: other ends of connections that wait for nothing.
+    """
     gateways = [receipt for receipt in receipts if receipt.get("driver") != "node"]
     told, strict = _told(gateways), {tcp.plain(one) for one in listed}
     named = {name: {tcp.plain(str(one)) for one in receipt.get("source_addresses") or ()} for name, receipt in _named(gateways)}
@@ -64,7 +69,7 @@ def look(
         if row.remote in strict:
             busy.add(row.remote)
         elif row.remote in sources or end in ends:
-            if end in told and not row.queued:
+            if (end in told or end in at_rest) and not row.queued:
                 idle += 1
             else:
                 busy.add(row.remote)

@@ -81,6 +81,14 @@ def connections() -> list[tcp.Row]:
     return tcp.table()
 
 
+def at_rest(port: int) -> set[tuple[str, int]]:
+    """Other ends of connections to a port that wait for nothing; none where the kernel doesn't tell, and then all may wait."""
+    try:
+        return tcp.at_rest(port)
+    except OSError:
+        return set()
+
+
 def sockets_of(program: str) -> set[str]:
     """Inodes of the sockets that processes of a program's name hold; those of processes that can't be looked at are missing."""
     found: set[str] = set()

@@ -38,6 +38,8 @@ from .paths import Home
 
 T = t.TypeVar("T")
 MIB = 1 << 20
+#: Inodes that stay free beside those of the copies.
+INODES = 1000
 #: A peer's answer may take this long (seconds) while a node is watched; a dead one must not hold the watch.
 PEER_TIMEOUT = 2.0
 #: A chain's own rate limits bear about two looks a second; before the first answer nobody counts.
@@ -326,9 +328,9 @@ class HostEffects:
         until = self.clock.monotonic() + min(context.left(), CLIENTS)
         gateways: dict[str, str] = {}
         while True:
-            found = clients.look(
-                procs.connections(), port, receipts, self.body.get("client_addresses") or (), held_by=procs.sockets_of
-            )
+            listed = self.body.get("client_addresses") or ()
+            rest = procs.at_rest(port) if receipts else ()
+            found = clients.look(procs.connections(), port, receipts, listed, held_by=procs.sockets_of, at_rest=rest)
             gateways = {name: clients.SEEN if gateways.get(name) == clients.SEEN else now for name, now in found.gateways.items()}
             if not found.busy or self.clock.monotonic() >= until:
                 break
@@ -359,11 +361,15 @@ class HostEffects:
 
     def _check_space(self, context: Context, problems: list[str]) -> dict[str, t.Any]:
         """A migration's copy and a restore's tree may each be as large as the data; journals and results are small."""
-        size = tree_bytes(self.data_dir)
+        size, count = tree_size(self.data_dir)
         needed = 2 * size + 64 * MIB
-        free = shutil.disk_usage(os.path.dirname(os.path.abspath(self.data_dir))).free
+        beside = os.path.dirname(os.path.abspath(self.data_dir))
+        free, inodes = shutil.disk_usage(beside).free, free_inodes(beside)
         if free < needed:
             problems.append(f"{free // MIB} MiB free beside {self.data_dir}, {needed // MIB} MiB are needed{self._put_aside()}")
+        # A copy that takes the last one would end the node, which writes its state as new files.
+        if inodes is not None and inodes < 2 * count + INODES:
+            problems.append(f"{inodes} inodes free beside {self.data_dir}, {2 * count + INODES} are needed{self._put_aside()}")
         own = shutil.disk_usage(self.home.root).free
         if own < 64 * MIB:
             problems.append(f"{own // MIB} MiB free under {self.home.root}, 64 MiB are needed")
@@ -375,7 +381,7 @@ class HostEffects:
         trees = past.put_aside(self.home)
         if not trees:
             return ""
-        size = sum(tree_bytes(path) for path in trees)
+        size = sum(tree_size(path)[0] for path in trees)
         rollouts = ", ".join(sorted(set(trees.values())))
         return (
             f"; {len(trees)} old trees of rollout {rollouts} hold {size // MIB} MiB: they go when it is finished (close), "
@@ -897,14 +903,21 @@ def _raised(wanted: probe.Wanted, network: int | None) -> probe.Wanted:
     return dataclasses.replace(wanted, floor=max(wanted.floor, network or 0))
 
 
-def tree_bytes(path: str) -> int:
-    """Size of the files below a directory, as ``st_size``; files that vanish meanwhile are not counted."""
-    total = 0
-    for root, dummy, names in os.walk(path):
+def tree_size(path: str) -> tuple[int, int]:
+    """Size of the files below a directory, as ``st_size``, and how many names there are. What vanishes meanwhile has no size."""
+    total = count = 0
+    for root, folders, names in os.walk(path):
+        count += len(folders) + len(names)
         for name in names:
             with contextlib.suppress(OSError):
                 total += os.lstat(os.path.join(root, name)).st_size
-    return total
+    return total, count
+
+
+def free_inodes(path: str) -> int | None:
+    """Those that are left on a file system; None where it makes them as it needs them."""
+    found = os.statvfs(path)
+    return found.f_favail if found.f_files else None
 
 
 def drain_problems(receipt: t.Mapping[str, t.Any], instance: str, turn_id: str, token: int) -> list[str]:

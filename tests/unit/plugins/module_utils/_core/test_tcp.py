@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import socket
+import time
 
 import pytest
 
@@ -51,3 +52,40 @@ def test_the_kernels_table_has_our_own_connection_with_both_ends() -> None:
         near = [row for row in tcp.table() if row.established and row.remote_port == port]
         assert [(row.local, row.local_port) for row in near] == [client.getsockname()]
     assert tcp.source_towards("127.0.0.1") == "127.0.0.1" and tcp.is_loopback("127.0.0.1") and not tcp.is_loopback("gateway")
+
+
+@pytest.mark.parametrize(
+    ("sent_ago", "received_ago", "sent", "received", "rests"),
+    [
+        (900, 900, 0, 0, True),  # connected, and nothing asked
+        (4, 4, 0, 80, False),  # asked on a new connection
+        (900, 4, 200, 160, False),  # asked again, on one that was kept
+        (4, 900, 200, 160, True),
+        (4, 4, 200, 80, True),
+        (4, 4, 1, 80, False),  # what was acknowledged is the handshake's
+    ],
+)
+def test_who_spoke_last(sent_ago: int, received_ago: int, sent: int, received: int, rests: bool) -> None:
+    assert tcp.answered(sent_ago, received_ago, sent, received) is rests
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_the_kernel_tells_who_waits_for_an_answer(host: str) -> None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.create_server((host, 0), family=family) as server:
+        address = server.getsockname()[:2]
+        ends = [socket.create_connection(address) for dummy in range(4)]
+        accepted = [server.accept()[0] for dummy in ends]
+        silent, asking, answered, again = ends
+        for one, other in list(zip(ends, accepted))[2:]:
+            one.send(b"GET")
+            other.recv(8)
+            other.send(b"200")
+            one.recv(8)
+        time.sleep(0.02)  # ticks of the kernel's clock
+        for one, other in ((asking, accepted[1]), (again, accepted[3])):
+            one.send(b"GET")
+            other.recv(8)
+        assert tcp.at_rest(address[1]) == {one.getsockname()[:2] for one in (silent, answered)}
+        for one in (*ends, *accepted):
+            one.close()

@@ -45,6 +45,14 @@ def test_what_comes_from_a_gateway_is_a_request_unless_its_receipt_says_otherwis
     assert (found.busy, found.idle, found.gateways) == (busy, idle, {"gw1": gateway})
 
 
+def test_a_new_connection_that_waits_for_nothing_is_no_request() -> None:
+    rest = {("10.0.0.5", 4001)}
+    assert clients.look([row("10.0.0.5", 4001)], PORT, [receipt()], at_rest=rest).busy == ()
+    assert clients.look([row("10.0.0.5", 4001, queued=True)], PORT, [receipt()], at_rest=rest).busy == ("10.0.0.5",)
+    # The operator's own addresses are to be gone, whatever they do.
+    assert clients.look([row("10.0.0.5", 4001)], PORT, [receipt()], ["10.0.0.5"], at_rest=rest).busy == ("10.0.0.5",)
+
+
 def test_a_receipt_of_an_older_version_is_read_and_stands_alone() -> None:
     for old in ({"gateway": "gw1", "driver": "haproxy"}, receipt(source_addresses=None, connections=None, same_host=None)):
         found = clients.look([row("10.0.0.5", 4001)], PORT, [old])

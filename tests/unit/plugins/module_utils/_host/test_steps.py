@@ -161,6 +161,17 @@ def test_old_trees_are_named_where_space_is_short(host: Host, tmp_path: t.Any, m
     assert not tree.exists() and past.put_aside(host.world.home) == {}
 
 
+@pytest.mark.parametrize(("inodes", "says"), [(None, []), (5000, []), (999, ["999 inodes free beside"])])
+def test_inodes_that_copies_would_take_from_the_node(
+    host: Host, monkeypatch: pytest.MonkeyPatch, inodes: int | None, says: list[str]
+) -> None:
+    os.makedirs(host.world.home.root)
+    monkeypatch.setattr(steps, "free_inodes", lambda path: inodes)
+    problems: list[str] = []
+    host.effects._check_space(t.cast(t.Any, None), problems)
+    assert [problem[: len(said)] for problem, said in zip(problems, says)] == says and len(problems) == len(says)
+
+
 @pytest.mark.parametrize(
     ("looked", "lease", "says"),
     [
