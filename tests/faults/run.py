@@ -214,6 +214,7 @@ QUICKER = {
     # One wave: a canary is watched for longer than a case may take, and that is tested elsewhere.
     "rollout_wave_sizes": ["100%"],
     "rollout_monitoring": {},
+    "rollout_canary_checks": [],
     "rollout_gateway_url": "",
     "announce_channels": [],
     "govern_key_file": "{{ devnet_home }}/network/accounts/operator1.key",

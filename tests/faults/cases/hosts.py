@@ -193,6 +193,8 @@ def small_disk(trial: Trial, what: str, more: int, inodes: int = 0) -> t.Iterato
         f" else umount {SMALL}; systemctl start xai-node; exit 1; fi",
     )
     follows(trial)
+    # What was connected to it before is gone, and what has come anew is in no receipt yet.
+    trial.drain(trial.turns[trial.host][-1])
     try:
         yield
     finally:
@@ -218,8 +220,8 @@ def follows(trial: Trial) -> None:
 def fill(trial: Trial, *, inodes: bool = False, leave: int = 0) -> None:
     """``leave``: kilobytes that stay free."""
     if inodes:
-        # Some are left for the node, at every moment: it writes its state anew all the time. A snapshot needs more.
-        script = f"mkdir -p {SMALL}/fillers && cd {SMALL}/fillers && seq $(($(stat -f -c %d {SMALL}) - 12)) | xargs touch"
+        # Some are left for the node, at every moment: it writes its state anew all the time.
+        script = f"mkdir -p {SMALL}/fillers && cd {SMALL}/fillers && seq $(($(stat -f -c %d {SMALL}) - 40)) | xargs touch"
     else:
         # Never a moment without what is to stay free.
         script = f"head -c $(($(df -k --output=avail {SMALL} | tail -1) - {leave}))K /dev/zero > {SMALL}/filler"
@@ -229,7 +231,7 @@ def fill(trial: Trial, *, inodes: bool = False, leave: int = 0) -> None:
 def full_before(trial: Trial, inodes: bool) -> str:
     """The host's own check, or its hot copy, sees it, and the node is not stopped."""
     turn_id = trial.ready()
-    with small_disk(trial, "/var/lib/xai", 300 if inodes else 100, 200 if inodes else 0):
+    with small_disk(trial, "/var/lib/xai", 300 if inodes else 100, 2000 if inodes else 0):
         fill(trial, inodes=inodes, leave=0 if inodes else 8000)
         before = trial.node()["pid"]
         result = trial.start(turn_id).answer()["result"]

@@ -214,18 +214,21 @@ def killed_again_and_again(trial: Trial) -> str:
     return f"{all_new_once(trial)}, by controller number {killed + 1}"
 
 
-def approval_withdrawn(trial: Trial) -> str:
-    """The controller goes in the second host's turn, the proposal is rolled back on chain meanwhile: old everywhere, or it stays.
-
-    The proposal is this case's own: what is rolled back can't be approved again.
-    """
-    proposal = f"{trial.rollout}-withdrawn"
+def own_proposal(trial: Trial) -> list[str]:
+    """One of this case's own, approved: what is rolled back on chain can't be approved again. Returns options of playbooks."""
+    proposal = f"{trial.rollout}-own"
     gate = trial.net.out / f"{trial.rollout}-gate.json"
     own = ["-e", f"rollout_proposal_id={proposal}"]
     prepared = ["-e", f"@{trial.net.out / 'prepare.json'}", *own, "-e", f"faults_gate_file={gate}"]
     trial.net.play(str(HERE / "prepare.yml"), *prepared).must(True, timeout=400.0)
     told = json.loads(gate.read_text(encoding="utf-8"))
     trial.evidence.proof = {**told, "id": proposal, "digest": canonical.digest(told["proof"])}
+    return own
+
+
+def approval_withdrawn(trial: Trial) -> str:
+    """The controller goes in the second host's turn, the proposal is rolled back on chain: held, and old when that is wanted."""
+    own = own_proposal(trial)
     gone(trial, Place("val2", step="stop"), "SIGKILL", *own)
     trial.net.play(str(HERE / "withdraw.yml"), *own).must(True)
     # Held is what happens unless it was decided otherwise; nobody is taken further.
@@ -331,15 +334,16 @@ def asleep_and_taken_over(trial: Trial) -> str:
 
 def free_and_one_fork(trial: Trial) -> str:
     """Strategy free and one fork change nothing; then the way back, interrupted twice and taken up, one fork, too."""
-    play(trial, "upgrade", "-f", "1", env={"ANSIBLE_STRATEGY": "free"}).must(True, timeout=600.0)
+    own = own_proposal(trial)
+    play(trial, "upgrade", "-f", "1", *own, env={"ANSIBLE_STRATEGY": "free"}).must(True, timeout=600.0)
     there = all_new_once(trial)
     last = trial.net.validators[-1]
     known = trial.evidence.before[last]["turn_ids"] + trial.turns[last]
-    running = play(trial, "rollback", "-f", "1")
+    running = play(trial, "rollback", "-f", "1", *own)
     trial.net.ask(last, "wait_open", instance=last, step="restore", known=known, timeout=200.0, patience=210.0)
     goes(running, "SIGINT")
     wait(lambda: trial.net.sh(last, f"test ! -e /var/lib/chainops/{last}/journal/open") == "", "the turn ended by itself", 90.0)
-    play(trial, "rollback", "-f", "1").must(True, timeout=600.0)
+    play(trial, "rollback", "-f", "1", *own).must(True, timeout=600.0)
     turns(trial)
     trial.expect(versions(trial) == {OLD}, f"the fleet runs {versions(trial)}")
     counts = {host: len(trial.turns.get(host, ())) for host in trial.net.validators}

@@ -33,7 +33,7 @@ systemctl disable --quiet xai-node
 sed -e '/^User=/d' -e 's/multi-user.target/default.target/' -e '/network-online/d' xai-node.service \
   > {units}/xai-node.service
 printf '[Service]\nEnvironment=LD_PRELOAD=/var/lib/faults/boundary.so\n' > {units}/chainops-turn@.service.d/zz-faults.conf
-chown {user} $({shared}) && chown -R {user} {home}/.config {state}
+chown {user}: $({shared}) && chown -R {user}: {home}/.config {state}
 ln -sf /lib/systemd/system/user@.service multi-user.target.wants/user@$uid.service
 systemctl daemon-reload
 systemctl start user@$uid
@@ -47,7 +47,7 @@ set -e
 cd /etc/systemd/system
 rm -rf multi-user.target.wants/user@$uid.service user-runtime-dir@.service.d user@.service.d
 rm -rf {home}/.config /var/lib/systemd/linger/{user}
-chown root $({shared}) && chown -R root {state}
+chown root: $({shared}) && chown -R root: {state}
 systemctl daemon-reload
 systemctl enable --quiet --now xai-node
 """
@@ -121,7 +121,9 @@ def there_and_back(trial: Trial, parts: tuple[str, ...] = (), fault: str = "") -
         trial.ready()
     trial.undrain(trial.turns[trial.host].pop())
     trial.unlock()
-    trial.expect(came in (["committed", "committed"], ["put_back"]), f"there and back: {came}")
+    # Cut off in a migration it goes back by itself; otherwise nothing keeps it from its end.
+    wanted = ["put_back"] if "migrate" in "".join(parts) else ["committed", "committed"]
+    trial.expect(came == wanted, f"there and back: {came}, expected {wanted}")
     return f"{' and back '.join(came)}, without root"
 
 
