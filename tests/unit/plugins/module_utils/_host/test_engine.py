@@ -168,6 +168,7 @@ def test_a_connection_that_the_gateway_did_not_tell_of_keeps_the_node_running(wo
     receipt = {**receipt, "turn_id": "t1", "fence_token": 1, "checked_at": at, "same_host": False}
     with socket.create_connection(("127.0.0.1", world.port), source_address=("127.0.0.2", 0)) as link:
         told = {"127.0.0.2": [link.getsockname()[1]]}
+        link.send(b"GET /health HTTP/1.1\r\n")  # and not the rest of it
         result = upgrade(world, drain_receipts=[{**receipt, "source_addresses": ["127.0.0.2"], "connections": {}}])
         assert result["outcome"] == "put_back" and not result["touched"], why(world, result)
         assert "still connected" in result["reason"] and "127.0.0.2" in result["reason"]
