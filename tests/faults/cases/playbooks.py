@@ -398,7 +398,7 @@ def _cases() -> list[Case]:
         ),
         whole("playbook-killed-before-the-third-drain", "1", killed_and_resumed, place=Place("val3", hook="pre_drain")),
         whole("playbook-killed-while-a-host-is-drained", "1", killed_and_resumed, place=Place("val1", hook="pre_upgrade")),
-        whole("playbook-killed-at-the-second-stop", "1", killed_and_resumed, quick=True, place=Place("val2", step="stop")),
+        whole("playbook-killed-at-the-second-stop", "1", killed_and_resumed, place=Place("val2", step="stop")),
         whole("playbook-killed-between-turn-and-verify", "1", killed_and_resumed, place=Place("val4", hook="post_upgrade")),
         whole(
             "playbook-killed-before-the-undrain",
