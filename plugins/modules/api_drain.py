@@ -378,7 +378,8 @@ def actor(p, wish):
         place = Home(p["state_dir"], p["instance"]).at("drain")
         return Journal(dataclasses.replace(wish, receipt_dir=place), p["looks"])
     for backend, was in (p["before"] or {}).items():
-        if not isinstance(was, dict) or was.get("state") not in (READY, DRAIN, MAINT) or type(was.get("weight")) is not int:
+        known = isinstance(was, dict) and was.get("state") in (READY, DRAIN, MAINT)
+        if not known or not isinstance(was.get("weight"), int) or isinstance(was["weight"], bool):
             raise InputError(f"before: {backend!r} must say a state (drain, maint or ready) and a weight")
     return Drain(driver(p["driver"], where(p)), wish, known=p["before"])
 

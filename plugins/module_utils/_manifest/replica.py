@@ -74,7 +74,7 @@ def offer(kept: t.Sequence[Entry], offered: Offered) -> Verdict:
     for item in offered.entries:
         about: dict[str, t.Any] = item if isinstance(item, dict) else {}
         its, its_hash = about.get("seq"), about.get("hash")
-        if type(its) is not int or its < 1 or its > offered.seq:
+        if not isinstance(its, int) or isinstance(its, bool) or its < 1 or its > offered.seq:
             return Verdict(REFUSED, f"what is offered has something that is no entry of 1 to {offered.seq}: number {its!r}")
         if its > have:
             new.append(item)
