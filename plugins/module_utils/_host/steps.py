@@ -373,7 +373,6 @@ class HostEffects:
         own = shutil.disk_usage(self.home.root).free
         if own < 64 * MIB:
             problems.append(f"{own // MIB} MiB free under {self.home.root}, 64 MiB are needed")
-        files.set_aside(self.home.reserve, RESERVE)
         return {"data_bytes": size, "free_bytes": free}
 
     def _put_aside(self) -> str:
@@ -411,6 +410,7 @@ class HostEffects:
         return {"level": level}
 
     def _do_prepare(self, context: Context) -> dict[str, t.Any]:
+        files.set_aside(self.home.reserve, RESERVE)
         hot = state_snapshot.hot_copy(self.spec, budget=FREEZE_GOAL, memory=self._hot)
         # What was tested before the drain is not tested again; with the node still running, nothing is lost by what is left.
         tested = rehearse.hot_test(self.spec)

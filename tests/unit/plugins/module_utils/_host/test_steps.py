@@ -60,6 +60,7 @@ class Host:
     def __init__(self, root: str, **changes: t.Any) -> None:
         self.world = worlds.World(root, "same", 1, proof={"proposal_id": "p1"})
         os.makedirs(self.world.data)
+        os.makedirs(self.world.home.root)
         with open(os.path.join(self.world.data, "schema.json"), "w", encoding="utf-8") as stream:
             json.dump({"level": 1}, stream)
         there = control.Situation(None, None, None, os.path.join(root, "old"), None, 1)
@@ -165,7 +166,6 @@ def test_old_trees_are_named_where_space_is_short(host: Host, tmp_path: t.Any, m
 def test_inodes_that_copies_would_take_from_the_node(
     host: Host, monkeypatch: pytest.MonkeyPatch, inodes: int | None, says: list[str]
 ) -> None:
-    os.makedirs(host.world.home.root)
     monkeypatch.setattr(steps, "free_inodes", lambda path: inodes)
     problems: list[str] = []
     host.effects._check_space(t.cast(t.Any, None), problems)
