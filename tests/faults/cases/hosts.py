@@ -309,7 +309,7 @@ def _cases() -> list[Case]:
         found.append(Case(f"new-release-{switch.replace('_', '-')}", "20", act, quick=switch == "fork"))
     for name, seconds in (("begin-stop", 3600.0), ("done-start", -3600.0)):
         act = functools.partial(clock_steps, parts=there[name], seconds=seconds)
-        found.append(Case(f"clock-steps-{seconds:+.0f}-s-at-{name}", "16", act))
+        found.append(Case(f"clock-steps-an-hour-{'ahead' if seconds > 0 else 'back'}-at-{name}", "16", act))
     act = functools.partial(clock_steps, parts=records(BACK)["begin-restore"], seconds=-3600.0)
     found.append(Case("clock-steps-back-on-the-way-back", "16", act, BACK))
     found.append(Case("disk-full-before-the-turn", "7", functools.partial(full_before, inodes=False)))
