@@ -110,7 +110,8 @@ def there_and_back(trial: Trial, parts: tuple[str, ...] = (), fault: str = "") -
             at.controller.lose()
             wait(lambda: trial.net.sh(trial.host, SHOWN, check=False), "the user's manager is up", 60.0, 0.5)
             result = trial.asked_again(at)
-        trial.expect(result["sessions"] == 2, f"{result['sessions']} sessions: {result['reason']}")
+        # After a reboot the first engine may come before its manager answers, and is started once more.
+        trial.expect(result["sessions"] >= 2, f"nothing was interrupted: {result['sessions']} session: {result['reason']}")
         return at.turn_id, result
 
     with users_own(trial):
