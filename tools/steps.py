@@ -37,7 +37,6 @@ PLAIN_LINE = re.compile(r"^(\d+ passed, \d+ failed)$", re.MULTILINE)
 # pytest's last line, with or without its frame: "== 3 failed, 12 passed, 1 skipped in 2.0s =="
 PYTEST_LINE = re.compile(r"^=*\s*((?:\d+ [a-z]+, )*\d+ [a-z]+) in [\d.]+s.*$", re.MULTILINE)
 ANSI = re.compile(r"\x1b\[[0-9;]*m|\x1b\]8;[^\x1b\a]*(?:\x1b\\\\|\a)")
-PLAYBOOKS = "tests/unit/playbooks"
 # Steps that others are made from.
 MAKES = {"collection", "images"}
 RUNNING: set[subprocess.Popen[bytes]] = set()
@@ -121,11 +120,11 @@ def steps() -> list[Step]:
         # Not beside images or lint: timing tests want their cores.
         Step(
             "unit",
-            ("pytest", "-q", "-n", workers, "--dist", "loadgroup", "--durations=15", f"--ignore={PLAYBOOKS}", "tests/unit"),
+            ("pytest", "-q", "-n", workers, "--dist", "loadgroup", "--durations=15", "tests/unit"),
             after=("ansible-lint", "mypy"),
             cwd=SOURCES,
             env=sources,
-            timeout=1500,
+            timeout=2400,
             tests=True,
         ),
         # Real gateways, monitoring and nodes on loopback, not beside the scenarios: they measure time.
@@ -139,16 +138,6 @@ def steps() -> list[Step]:
             tests=True,
         ),
         Step("sanity", ("tools/sanity.sh",), after=("unit",), timeout=1800),
-        # Whole runs of the playbooks on fleets of files take long and measure nothing: they get the core that scenarios leave.
-        Step(
-            "playbooks",
-            ("pytest", "-q", "-n", "1", "--durations=15", PLAYBOOKS),
-            after=("integration", "sanity"),
-            cwd=SOURCES,
-            env=sources,
-            timeout=2400,
-            tests=True,
-        ),
     ]
     # One after the other: a validator that is starved of its core misses blocks.
     for name in scenarios():
