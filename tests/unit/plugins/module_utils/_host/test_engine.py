@@ -5,12 +5,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import json
 import os
-import signal
+import pathlib
 import socket
+import subprocess
 import time
 import types
 import typing as t
@@ -18,7 +18,7 @@ import typing as t
 import pytest
 
 from ansible_collections.chainops.validator.plugins.module_utils._chain.registry import adapter
-from ansible_collections.chainops.validator.plugins.module_utils._core import canonical, journal
+from ansible_collections.chainops.validator.plugins.module_utils._core import canonical
 from ansible_collections.chainops.validator.plugins.module_utils._core.errors import Busy, CommandFailed, InputError, Refused
 from ansible_collections.chainops.validator.plugins.module_utils._host import control, engine_main, install, lock, past, turn
 from ansible_collections.chainops.validator.plugins.module_utils._manifest import manifest
@@ -315,27 +315,41 @@ def test_silence_is_decided_by_policy(world: worlds.World, confirm: dict[str, t.
     world.require_whole("new" if outcome == "committed" else "old")
 
 
-def killed_at(world: worlds.World, step: str, way: str = "forward") -> int:
-    """Kill the engine as soon as it has written that it begins a step; returns its pid."""
-    until = time.monotonic() + 40
-    path = world.home.turn("t1").journal
-    while time.monotonic() < until:
-        with contextlib.suppress(FileNotFoundError):
-            for record in journal.read(path):
-                if record["kind"] == "begin" and record["step"] == step and record["way"] == way:
-                    found = lock.engine_at_work(world.home)
-                    if found is not None and found["pid"]:
-                        os.kill(found["pid"], signal.SIGKILL)
-                        return int(found["pid"])
-        time.sleep(0.005)
-    raise AssertionError(f"the turn never came to {step}")
+class Deadly:
+    """Kills the engine when what it begins is on disk, with the library that the fault suite preloads: no chance is in it."""
+
+    def __init__(self, root: pathlib.Path) -> None:
+        self.root = root
+        self.library = root / "boundary.so"
+        source = pathlib.Path(control.__file__).parents[3] / "tests" / "faults" / "boundary.c"
+        root.mkdir()
+        subprocess.run(
+            ["cc", "-O1", "-shared", "-fPIC", f'-DFAULTS_DIR="{root}"', "-o", str(self.library), str(source), "-ldl"], check=True
+        )
+
+    def at(self, step: str, way: str = "forward") -> None:
+        (self.root / "armed").write_text(f'kill-after 1 0\n"kind":"begin"\n"step":"{step}"\n"way":"{way}"\n')
+
+    def wait(self, world: worlds.World) -> None:
+        until = time.monotonic() + 40
+        while not (self.root / "fired").exists() or lock.engine_at_work(world.home) is not None:
+            assert time.monotonic() < until, "the turn never came there"
+            time.sleep(0.01)
+
+
+@pytest.fixture
+def deadly(world: worlds.World, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Deadly:
+    made = Deadly(tmp_path / "deadly")
+    monkeypatch.setenv("LD_PRELOAD", str(made.library))  # for the engines that this test starts; the world's nodes run already
+    return made
 
 
 @pytest.mark.parametrize("step", ["guard", "stop", "freeze", "migrate", "switch", "start", "probe"])
-def test_the_engine_is_killed_and_another_one_ends_the_turn(world: worlds.World, step: str) -> None:
+def test_the_engine_is_killed_and_another_one_ends_the_turn(world: worlds.World, deadly: Deadly, step: str) -> None:
     request = world.request()
+    deadly.at(step)
     control.begin(request, control.survey(request))
-    killed_at(world, step)
+    deadly.wait(world)
     assert os.path.exists(world.home.open)
     control.attach(request)
     result = control.wait(world.home, "t1", 60.0)
@@ -374,10 +388,11 @@ def test_a_turn_whose_caller_died_before_it_was_open_begins_with_the_next_call(w
         control.begin(again, there)
 
 
-def test_a_journal_without_an_end_that_is_not_open_is_nothing_to_go_on_with(world: worlds.World) -> None:
+def test_a_journal_without_an_end_that_is_not_open_is_nothing_to_go_on_with(world: worlds.World, deadly: Deadly) -> None:
     request = world.request()
+    deadly.at("check")
     control.begin(request, control.survey(request))
-    killed_at(world, "check")
+    deadly.wait(world)
     os.unlink(world.home.open)
     with pytest.raises(Refused, match="has no end"):
         control.decide(request, control.survey(request))
@@ -385,16 +400,17 @@ def test_a_journal_without_an_end_that_is_not_open_is_nothing_to_go_on_with(worl
 
 @pytest.mark.parametrize("world", [{"behave": "stall"}], indirect=True)
 @pytest.mark.parametrize("step", ["start", "switch", "migrate", "stop"])
-def test_the_engine_is_killed_while_it_puts_back(world: worlds.World, step: str) -> None:
+def test_the_engine_is_killed_while_it_puts_back(world: worlds.World, deadly: Deadly, step: str) -> None:
     request = world.request(probe={**world.request().probe, "deadline": 1.0})
+    deadly.at(step, "undo")
     control.begin(request, control.survey(request))
-    killed_at(world, step, "undo")
+    deadly.wait(world)
     result = control.wait(world.home, "t1", 60.0)  # whoever waits also revives
     assert result["outcome"] == "put_back", why(world, result)
     world.require_whole("old")
 
 
-def test_the_engine_is_the_code_that_runs_and_pinned_by_its_digest(world: worlds.World) -> None:
+def test_the_engine_is_the_code_that_runs_and_pinned_by_its_digest(world: worlds.World, deadly: Deadly) -> None:
     parts = install.sources()
     assert install.build(parts) == install.build(dict(reversed(list(parts.items()))))
     assert not any(name.startswith("_module") for name in parts)
@@ -403,10 +419,9 @@ def test_the_engine_is_the_code_that_runs_and_pinned_by_its_digest(world: worlds
     digest = install.install(world.home)
     path = install.engine_path(world.home, digest)
     assert canonical.sha256_file(path) == digest
+    deadly.at("check")
     control.begin(request, control.survey(request))
-    killed_at(world, "check")
-    while lock.engine_at_work(world.home) is not None:
-        time.sleep(0.01)
+    deadly.wait(world)
     with open(path, "ab") as stream:
         stream.write(b"x")
     with pytest.raises(Exception, match="is not the engine"):
