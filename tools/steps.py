@@ -37,6 +37,8 @@ PLAIN_LINE = re.compile(r"^(\d+ passed, \d+ failed)$", re.MULTILINE)
 # pytest's last line, with or without its frame: "== 3 failed, 12 passed, 1 skipped in 2.0s =="
 PYTEST_LINE = re.compile(r"^=*\s*((?:\d+ [a-z]+, )*\d+ [a-z]+) in [\d.]+s.*$", re.MULTILINE)
 ANSI = re.compile(r"\x1b\[[0-9;]*m|\x1b\]8;[^\x1b\a]*(?:\x1b\\\\|\a)")
+# Scenarios in which no node is stopped: they may run beside tests that measure time.
+LOOKING = {"default", "not_approved"}
 # Steps that others are made from.
 MAKES = {"collection", "images"}
 RUNNING: set[subprocess.Popen[bytes]] = set()
@@ -145,8 +147,7 @@ def steps() -> list[Step]:
             Step(
                 f"molecule-{name}",
                 ("molecule", "test", "--no-command-borders", "--scenario-name", name),
-                # That one only looks at hosts: it may run beside tests that measure time.
-                after=("collection", "images", "unit", *(() if name == "default" else ("integration",))),
+                after=("collection", "images", "unit", *(() if name in LOOKING else ("integration",))),
                 env={"MOLECULE_GLOB": "molecule/*/molecule.yml"},
                 lane="molecule",
                 timeout=1500,
