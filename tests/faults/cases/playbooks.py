@@ -71,13 +71,15 @@ def reaches(trial: Trial, host: str, step: str, kind: str = "begin", timeout: fl
 # -- refused, with nothing touched -----------------------------------------------------------------------------------------
 
 
-def refused(trial: Trial, *arguments: str, words: str = "", name: str = "upgrade", hosts: str = "") -> str:
-    """``hosts``: lines of another inventory beside the devnet's, with the addresses and keys of its hosts filled in."""
-    more: dict[str, t.Any] = {}
+def refused(
+    trial: Trial, *arguments: str, words: str, name: str = "upgrade", hosts: str = "", env: t.Mapping[str, str] | None = None
+) -> str:
+    """``words``: why. ``hosts``: lines of another inventory beside the devnet's, with its hosts' addresses and keys filled in."""
+    more: dict[str, t.Any] = {"env": env} if env else {}
     if hosts:
         first = trial.net.validators[0]
         more["inventory"] = inventory(trial, hosts.format(address=trial.net.address[first], key=trial.net.key(first)))
-    play(trial, name, *arguments, **more).must(False, *([words] if words else []))
+    play(trial, name, *arguments, **more).must(False, words)
     trial.expect(not turns(trial), f"turns were begun: {trial.turns}")
     return "refused, nothing touched"
 
@@ -368,23 +370,41 @@ def _cases() -> list[Case]:
         return whole(case, row, lambda trial: harmless(trial, *arguments))
 
     second = "[validators]\n"
+    part, middle, lost = (
+        "This is part of a rollout",
+        "The rollout was begun in its middle",
+        "did not pass preflight",
+    )
     found = [
-        no("ansible-limit-to-one-host", "26", "--limit", "val2", quick=True),
-        no("ansible-limit-with-localhost", "26", "--limit", "val2,localhost", words="This is part of a rollout"),
-        no("ansible-start-at-the-drain", "26", "--start-at-task", "Drain on every gateway"),
-        no("ansible-start-at-the-turn", "26", "--start-at-task", "Take the turn", quick=True),
-        no("ansible-tags-of-nothing", "26", "--tags", "nothing-has-this-tag", words="This is part of a rollout"),
+        no("ansible-limit-to-one-host", "26", "--limit", "val2", words=part, quick=True),
+        no("ansible-limit-with-localhost", "26", "--limit", "val2,localhost", words=part),
+        no("ansible-start-at-the-drain", "26", "--start-at-task", "Drain on every gateway", words=middle),
+        no("ansible-start-at-the-turn", "26", "--start-at-task", "Take the turn", words=middle, quick=True),
+        no("ansible-tags-of-nothing", "26", "--tags", "nothing-has-this-tag", words=part),
         idle("ansible-check-on-a-live-fleet", "26", "--check"),
-        no("ansible-python-missing-on-one-host", "26", hosts=second + "val3 ansible_python_interpreter=/nonexistent/python3\n"),
-        no("ansible-become-fails-on-one-host", "26", hosts=second + "val3 ansible_become_exe=/bin/false\n"),
-        no("no-hosts-at-all", "27", "-e", '{"rollout_group": "nobody", "rollout_hosts": []}'),
+        no(
+            "ansible-python-missing-on-one-host",
+            "26",
+            hosts=second + "val3 ansible_python_interpreter=/nonexistent/python3\n",
+            words=lost,
+        ),
+        no(
+            "ansible-become-fails-on-one-host",
+            "26",
+            hosts=second + "val3 ansible_become_exe=/bin/false\n",
+            # The devnet's user is root, who becomes root only when told to.
+            env={"ANSIBLE_BECOME_ALLOW_SAME_USER": "true"},
+            words=lost,
+        ),
+        no("no-hosts-at-all", "27", "-e", '{"rollout_group": "nobody", "rollout_hosts": []}', words="There are no validators"),
         no(
             "one-machine-under-two-names",
             "27",
             hosts=second + "twin ansible_host={address} validator_address={key} validator_instance=val1\n",
+            words="two nodes have one api_url",
             quick=True,
         ),
-        no("one-key-on-two-hosts", "27", hosts=second + "val2 validator_address={key}\n"),
+        no("one-key-on-two-hosts", "27", hosts=second + "val2 validator_address={key}\n", words="share the signing address"),
         whole("one-host-unreachable", "4", unreachable),
         whole("fleet-held-by-another-rollout", "3", held_by_another),
         *(
