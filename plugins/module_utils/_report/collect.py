@@ -190,6 +190,16 @@ def lanes(rollout: t.Mapping[str, t.Any]) -> JsonDict:
     }
 
 
+def unconfirmed(rollout: t.Mapping[str, t.Any]) -> list[tuple[str, str]]:
+    """(host, words) of gateways whose receipt stood alone, because the host couldn't see for itself that they had let go."""
+    found = []
+    for host in rollout.get("hosts") or []:
+        for step in (host.get("turn") or {}).get("steps") or []:
+            if step.get("name") == "check":
+                found += [(str(host["name"]), str(words)) for words in (step.get("facts") or {}).get("unconfirmed") or []]
+    return found
+
+
 def _steps(host: t.Mapping[str, t.Any]) -> list[JsonDict]:
     result = []
     for step in (host.get("turn") or {}).get("steps") or []:

@@ -306,6 +306,8 @@ footer { margin-top: 3rem; padding-top: .9rem; border-top: 1px solid var(--line)
   {{ {true: 'yes', false: 'no, still drained'}.get(drain.restored, 'not observed') }}</td></tr>
 {% endfor %}
 </tbody></table></div>
+{% for host, words in unconfirmed %}<p class="warn">{{ host }}: {{ words }}.</p>
+{% endfor %}
 </section>
 {% endif %}
 
@@ -365,6 +367,7 @@ def render(rollout: t.Mapping[str, t.Any], judged: t.Sequence[Invariant]) -> byt
         overview_kinds=collect.kinds(one for lane in overview["lanes"] for one in lane["bars"]),
         critical_kinds=collect.kinds(one for row in critical["rows"] for one in row["bars"]),
         hosts=collect.host_rows(rollout),
+        unconfirmed=collect.unconfirmed(rollout),
         started=collect.seconds_of(rollout.get("started")),
         finished=collect.seconds_of(rollout.get("finished")),
         digest=canonical.digest(document(rollout, judged)),

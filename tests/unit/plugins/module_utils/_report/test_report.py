@@ -186,6 +186,16 @@ def test_the_page_is_whole_and_needs_nothing_from_outside(rollout: dict[str, t.A
     assert text == page.render(full, invariants.judge(full)).decode(), "the same evidence makes the same page"
 
 
+def test_the_page_tells_of_gateways_whose_word_stood_alone() -> None:
+    rollout = sample.good()
+    says = "gateway gw1 doesn't say from where it comes; its receipt stands alone"
+    rollout["hosts"][1]["turn"]["steps"][0]["facts"] = {"unconfirmed": [says]}
+    text = page.render(rollout, invariants.judge(rollout)).decode()
+    assert f"val2: {says}.".replace("'", "&#39;") in text
+    plain = sample.good()
+    assert "stands alone" not in page.render(plain, invariants.judge(plain)).decode()
+
+
 def test_the_page_shows_text_as_text() -> None:
     rollout = sample.bad()
     rollout["reason"] = "<script>alert(1)</script> @channel {{ 7 * 7 }}"
