@@ -33,7 +33,8 @@ def play(trial: Trial, name: str, *arguments: str, rollout: str = "", **more: t.
 def turns(trial: Trial, rollout: str = "") -> dict[str, list[str]]:
     """The turns that this rollout has begun so far, by host; the checker looks at them."""
     for host in trial.net.validators:
-        listed = trial.net.sh(host, f"ls -rt /var/lib/chainops/{host}/journal")
+        journals = f"/var/lib/chainops/{host}/journal"
+        listed = trial.net.sh(host, f"test ! -e {journals} || ls -rt {journals}")  # before its first turn a host has none
         mine = [name for name in listed.split() if name.startswith(f"{rollout or trial.rollout}-{host}-")]
         if mine:
             trial.turns[host] = [*trial.turns.get(host, ()), *(name for name in mine if name not in trial.turns.get(host, ()))]
