@@ -70,7 +70,6 @@ class Evidence:
                 {"server": name, "gateway": gateway, "restored": restored(seen["receipts"][name], server)}
                 for gateway, seen in gateways.items()
                 for name, server in seen["servers"].items()
-                if seen["receipts"][name] is not None
             ],
             "load": {"requests": requests, "failed": len(failures), "failures": failures[:5]},
             "secrets_scan": {
@@ -134,10 +133,10 @@ def look(net: Network, turns: t.Mapping[str, t.Sequence[str]], snapshots: t.Mapp
     return dict(zip(net.validators, net.pool.map(one, net.validators)))
 
 
-def restored(receipt: JsonDict, server: JsonDict) -> bool | None:
-    """Put back, still drained, or (None) forgotten: out of rotation with a receipt that says it is not."""
+def restored(receipt: JsonDict | None, server: JsonDict) -> bool | None:
+    """In rotation, still drained, or (None) forgotten: out of it with a receipt that says it is not, or without any."""
     serves = server["state"] == "ready" and server["up"]
-    if receipt["state"] == "active":
+    if receipt is None or receipt["state"] == "active":
         return True if serves else None
     return False
 
