@@ -181,7 +181,7 @@ options:
         type: float
         default: 120
       height_advance:
-        description: Blocks that it must have beyond what the network had when it first answered.
+        description: Blocks that it must have beyond what it and the network had when they first answered.
         type: int
         default: 2
       max_lag:

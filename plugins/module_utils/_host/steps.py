@@ -725,6 +725,9 @@ class Watch:
         self.advance = advance
         self.own_at_stop = int(stop["height"])
         self.floor = max(self.own_at_stop, int(stop.get("network_height") or 0))
+        # Between its last answer and its end the old release may have signed more than it was asked for.
+        sealed = turn.facts(context.records, "freeze").get("watermark") or {}
+        self.signed_before = max(self.floor + 1, int(sealed.get("height") or 0))
         self.clock = host.clock
         self.client = host._client(timeout=PEER_TIMEOUT)
         self.peers = {url: host._client(url, PEER_TIMEOUT) for url in host._peers()}
@@ -759,7 +762,7 @@ class Watch:
         """
         start = again = self.clock.monotonic()
         settled = start + settle
-        answered = advancing = False
+        answered = advancing = heard = False
         last: probe.Verdict | None = None
         looks = 0
         every = max(REPORT, self.context.left() / REPORTS)
@@ -769,12 +772,17 @@ class Watch:
                 sample = self._look()
                 if sample.status is not None and not answered:
                     answered = True
-                    # What the network made while the node was away is caught up, not followed.
-                    wanted = _raised(wanted, probe.network_height(self.seen))
+                    # The old release may have gone on after it was asked for its height, and the new one has that from it.
+                    wanted = _raised(wanted, sample.status["height"])
                     self.context.note(answered=True, height=sample.status["height"])
                 if sample.status is not None and not advancing and sample.status["height"] > self.own_at_stop:
                     advancing = True
                     self.context.note(advancing=True, height=sample.status["height"])
+                network = probe.network_height(sample.peers)
+                if network is not None and not heard:
+                    heard = True
+                    # What the network made while the node was away is caught up, not followed.
+                    wanted = _raised(wanted, network)
                 verdict = last = probe.judge(wanted, sample)
                 if self.clock.monotonic() >= report:
                     report += every
@@ -783,7 +791,7 @@ class Watch:
                 if verdict.ok and sample.status is not None and looked_on:
                     return {
                         "height": sample.status["height"],
-                        "network_height": probe.network_height(sample.peers),
+                        "network_height": network,
                         "version": sample.status.get("version"),
                         "address": sample.status.get("address"),
                         "release": sample.release,
@@ -888,7 +896,7 @@ class Watch:
         address = (self.host.address or "").lower()
         if not address or self.signed:
             return
-        first = self.floor + 2 if self.signed_upto is None else self.signed_upto + 1
+        first = (self.signed_before if self.signed_upto is None else self.signed_upto) + 1
         for number in range(max(first, height - 20), height + 1):
             try:
                 block = self.client.block(number)
@@ -899,8 +907,8 @@ class Watch:
                 self.signed = bool(self.signed) or any(signer.lower() == address for signer in block.signers)
 
 
-def _raised(wanted: probe.Wanted, network: int | None) -> probe.Wanted:
-    return dataclasses.replace(wanted, floor=max(wanted.floor, network or 0))
+def _raised(wanted: probe.Wanted, height: int) -> probe.Wanted:
+    return dataclasses.replace(wanted, floor=max(wanted.floor, height))
 
 
 def tree_size(path: str) -> tuple[int, int]:

@@ -751,7 +751,7 @@ class World:
             elif process.behave == "deaf" or process.ends is not None:
                 continue
             else:
-                process.ends = self.clock.real + (3.0 if process.behave == "slow" else 0.3)
+                process.ends = self.clock.real + {"slow": 3.0, "late": 1.0}.get(process.behave, 0.3)
                 if process.behave == "stray":
                     child = dataclasses.replace(process, pid=process.pid + 1, main=False, ends=self.clock.real + 1.2)
                     self.processes.append(child)
