@@ -20,8 +20,8 @@ description:
     sets them back), samples that look back to before the watch began, and an exporter that tells another height than its node.
   - A metric's check is a sequential signed-rank test, which holds at every look. A canary that is just as bad as is allowed fails
     with a probability of at most 2 %, and passes with one of at most 5 %; six samples that agree are the fewest for a pass. A
-    trend that would leave what is allowed within O(checks[].horizon) fails as well; one that only seems to is inconclusive, so
-    give it the time to show (O(extend)). Methods, sources and error rates of
+    trend that would leave what is allowed within O(checks[].horizon) fails as well; one that only seems to, or that fewer than
+    eleven samples can't tell, is inconclusive, so give it the time to show (O(extend)). Methods, sources and error rates of
     simulated rollouts are in the README of the role C(verify).
 extends_documentation_fragment:
   - chainops.validator.attributes
@@ -75,7 +75,8 @@ options:
         default: 0
       horizon:
         description: >-
-          Seconds within which a trend, going on, must not leave what is allowed. V(0) doesn't look for trends.
+          Seconds within which a trend, going on, must not leave what is allowed. V(0) doesn't look for trends. Otherwise at least
+          eleven samples are needed, so that there are eight after the warm-up.
         type: float
         default: 3600
       unclear:

@@ -33,6 +33,8 @@ from .sequential import block_length, blocks
 PASS, FAIL, INCONCLUSIVE, NOT_APPLICABLE = "pass", "fail", "inconclusive", "not_applicable"
 LOWER, HIGHER, SAME = "lower", "higher", "same"
 MIN_SAMPLES = 5
+#: A trend takes so many, of the last two thirds of what was watched.
+MIN_TRENDING = 8
 #: How likely a canary that is exactly as bad as allowed may fail, or pass; and one without any trend may show one.
 ALPHA_FAIL, ALPHA_PASS, ALPHA_TREND = 0.02, 0.05, 0.0005
 #: How likely a canary without any trend may be watched for longer because there seems to be one.
@@ -346,7 +348,8 @@ def _one(
         return outcome(PASS, f"not proven, but nothing speaks against it: {said}")
     needs = None if more is None else seen.samples[0] + math.ceil(more / evidence.step)
     longer = "watching longer would hardly settle it" if more is None else f"about {more:.0f} s more would settle it"
-    return outcome(INCONCLUSIVE, f"too close to tell: {said}; {longer}", needs=needs, seconds_more=more)
+    reason = "; ".join(filter(None, (f"too close to tell: {said}", trend.doubt, longer)))
+    return outcome(INCONCLUSIVE, reason, needs=needs, seconds_more=more)
 
 
 def _far(seen: _Compared, room: float, looks: int) -> float:
@@ -382,10 +385,13 @@ def _trend(check: Check, seen: _Compared, sides: t.Sequence[int], looks: int, ca
     """Does it lead out of what is allowed? Only the last two thirds count, so that warming up after a start is no trend.
 
     It fails when that is sure, began in the earlier half, and is still to be seen in the later one alone, as warming up slowly
-    ebbs. What only seems so is doubted.
+    ebbs. What only seems so is doubted, and so is what too few samples can't tell.
     """
-    if check.horizon <= 0 or len(seen.trending) < MIN_SAMPLES + 3:
+    if check.horizon <= 0:
         return _Trend()
+    if len(seen.trending) < MIN_TRENDING:
+        few = f"{len(seen.trending)} samples after the warm-up can't tell whether it gets worse, at least {MIN_TRENDING} are needed"
+        return _Trend(doubt=f"{few}: watch longer, or more closely (horizon 0: don't look)")
     step = seen.apart / seen.length
     sure = sequential.quantile(ALPHA_TREND / canaries / looks / len(sides))
     unsure = sequential.quantile(ALPHA_DOUBT / canaries / len(sides))

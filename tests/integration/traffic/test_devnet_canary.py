@@ -10,6 +10,7 @@ data and all, and passes; then it is started with releases that call themselves 
 from __future__ import annotations
 
 import contextlib
+import json
 import pathlib
 import shutil
 import subprocess
@@ -155,8 +156,9 @@ def soak(ansible: Ansible, devnet: Devnet, before: float, **options: t.Any) -> d
     return ansible("canary_analysis_info", **{**given, **options})
 
 
-def told(answer: dict[str, t.Any]) -> list[t.Any]:
-    return [answer.get("msg"), answer.get("reasons"), answer.get("looks"), answer.get("checks")]
+def told(answer: dict[str, t.Any]) -> str:
+    """As text, which pytest shows whole."""
+    return json.dumps({name: answer.get(name) for name in ("msg", "reasons", "looks", "checks")}, indent=1)
 
 
 def test_the_rules_that_the_inventory_expects_are_loaded_and_read_what_is_there(ansible: Ansible, devnet: Devnet) -> None:

@@ -348,7 +348,7 @@ def test_what_only_seems_to_get_worse_is_watched_for_longer(direction: str) -> N
 
 
 def test_on_a_network_to_rehearse_on_what_seems_well_goes_on_and_what_does_not_seem_so_does_not() -> None:
-    strict = Check("c", "q", floor=1.0, tolerance=0.0, horizon=300.0)
+    strict = Check("c", "q", floor=1.0, tolerance=0.0, horizon=0.0)
     lenient = dataclasses.replace(strict, unclear="pass")
     rng = random.Random(3)
     few = noisy(rng, 10, 6, 2.0), noisy(rng, 10, 6, 2.0)
@@ -360,10 +360,16 @@ def test_on_a_network_to_rehearse_on_what_seems_well_goes_on_and_what_does_not_s
     assert verdict(lenient, evidence(worse, few[1])).verdict == "inconclusive"
     assert verdict(lenient, evidence([9.0] * 12, [3.0] * 12)).verdict == "fail"
     assert verdict(lenient, evidence([3.0] * 4, [3.0] * 4)).verdict == "inconclusive", "nothing known is nothing that seems well"
+    ahead = dataclasses.replace(lenient, horizon=300.0)
     slowly = [10 + 0.06 * i for i in range(24)]
-    assert verdict(lenient, evidence(slowly, *[noisy(rng, 10, 24, 0.1) for _host in range(3)])).verdict == "inconclusive", (
+    assert verdict(ahead, evidence(slowly, *[noisy(rng, 10, 24, 0.1) for _host in range(3)])).verdict == "inconclusive", (
         "a trend speaks against it"
     )
+    fast = [10 + 0.06 * i for i in range(9)]
+    blind = verdict(ahead, evidence(fast, [10.0] * 9))
+    assert blind.verdict == "inconclusive" and blind.seconds_more, "so few samples have no trend to be seen"
+    assert "6 samples after the warm-up can't tell whether it gets worse, at least 8 are needed" in blind.reason
+    assert verdict(lenient, evidence(fast, [10.0] * 9)).verdict == "pass", "nobody asked"
 
 
 def test_what_nobody_asked_for_can_only_fail() -> None:
