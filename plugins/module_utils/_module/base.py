@@ -60,8 +60,16 @@ def run(module: AnsibleModule, act: t.Callable[[AnsibleModule], dict[str, t.Any]
         result = act(module)
     except ChainopsError as exc:
         module.fail_json(msg=exc.message, error=exc.as_dict())
-    module.exit_json(**result)
+    module.exit_json(**{**_words(result), **result})
     raise AssertionError("exit_json returned")
+
+
+def _words(result: t.Mapping[str, t.Any]) -> dict[str, str]:
+    """``msg`` of what a result says is wrong: where a task's ``failed_when`` decides, Ansible shows that, or "Unknown error"."""
+    parts = [result, *(value for value in result.values() if isinstance(value, dict))]
+    lists = [part[name] for part in parts for name in ("reasons", "problems") if isinstance(part.get(name), list)]
+    wrong = [str(word) for words in lists for word in words if isinstance(word, str)]
+    return {"msg": "; ".join(wrong)} if wrong else {}
 
 
 def teller(path: str | None) -> t.Callable[[t.Mapping[str, t.Any]], None]:

@@ -63,7 +63,7 @@ def test_documentation_and_specs_agree():
 @pytest.mark.parametrize("check", [False, True])
 def test_validator_info(served, check):
     answer = run(validator_info, api_url=served.url, _ansible_check_mode=check)
-    assert (answer["changed"], answer["met"], answer["node"]["height"]) == (False, True, 30)
+    assert (answer["changed"], answer["met"], answer["node"]["height"]) == (False, True, 30) and "msg" not in answer
     documented_keys = yaml.safe_load(validator_info.RETURN)["node"]["contains"]
     assert set(documented_keys) == set(answer["node"])
 
@@ -73,6 +73,8 @@ def test_validator_info_never_fails_because_the_answer_is_no(served):
     assert "failed" not in answer and answer["met"] is False
     answer = run(validator_info, api_url=served.url, wait={"version": "9", "timeout": 0.1})
     assert "failed" not in answer and answer["reasons"] == ["the node is version 1.0.0, not 9"]
+    # What Ansible says when a task's failed_when makes a failure of it.
+    assert answer["msg"] == "the node is version 1.0.0, not 9"
 
 
 def test_secrets_do_not_come_back(served):
@@ -95,6 +97,7 @@ def test_network_info(served):
     network = answer["network"]
     assert (network["ok"], network["common_height"], network["power_offline"]) == (False, 30, 10)
     assert set(yaml.safe_load(network_info.RETURN)["network"]["contains"]) == set(network)
+    assert network["problems"] and answer["msg"] == "; ".join(network["problems"])
 
 
 def test_bad_input_fails_with_words(served):
