@@ -390,8 +390,8 @@ def _trend(check: Check, seen: _Compared, sides: t.Sequence[int], looks: int, ca
     if check.horizon <= 0:
         return _Trend()
     if len(seen.trending) < MIN_TRENDING:
-        few = f"{len(seen.trending)} samples after the warm-up can't tell whether it gets worse, at least {MIN_TRENDING} are needed"
-        return _Trend(doubt=f"{few}: watch longer, or more closely (horizon 0: don't look)")
+        few = f"{len(seen.trending)} samples after the warm-up can't tell whether it gets worse"
+        return _Trend(doubt=f"{few}, at least {MIN_TRENDING} are needed: watch longer or more closely, or take horizon 0")
     step = seen.apart / seen.length
     sure = sequential.quantile(ALPHA_TREND / canaries / looks / len(sides))
     unsure = sequential.quantile(ALPHA_DOUBT / canaries / len(sides))
