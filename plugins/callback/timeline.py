@@ -298,7 +298,7 @@ class CallbackModule(CallbackBase):
         if data is not None and "results" in data and result._task.loop:
             return
         name = result._task.get_name().rpartition(" : ")[2]
-        # Where failed_when decided, Ansible's message is "Unknown error", and the module's own reasons say why.
+        # Where failed_when decided, Ansible's message has words of its own before the module's reasons.
         words = "its output is hidden" if data is None else data.get("reasons") or data.get("msg") or "failed"
         if isinstance(words, list):
             words = "; ".join(map(str, words))

@@ -68,7 +68,7 @@ def _words(result: t.Mapping[str, t.Any]) -> dict[str, str]:
     """``msg`` of what a result says is wrong: where a task's ``failed_when`` decides, Ansible shows that, or "Unknown error"."""
     parts = [result, *(value for value in result.values() if isinstance(value, dict))]
     lists = [part[name] for part in parts for name in ("reasons", "problems") if isinstance(part.get(name), list)]
-    wrong = [str(word) for words in lists for word in words if isinstance(word, str)]
+    wrong = [word for words in lists for word in words if isinstance(word, str)]
     return {"msg": "; ".join(wrong)} if wrong else {}
 
 
